@@ -1,0 +1,32 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander';
+import { AtelierError, ExitCode } from '../shared/errors.js';
+import { ATELIER_VERSION } from '../shared/version.js';
+import { addTrainCommand } from './train.js';
+import { addWorkerCommand } from './worker.js';
+
+const program = new Command('atelier')
+  .description('Synchronous data-parallel training for TensorFlow.js, exact to the bit')
+  .version(ATELIER_VERSION)
+  .configureHelp({ showGlobalOptions: true })
+  .showHelpAfterError('(add --help for what there is)')
+  .exitOverride();
+addTrainCommand(program);
+addWorkerCommand(program);
+for (const command of program.commands) command.exitOverride().showHelpAfterError('(add --help for what there is)');
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    process.exitCode = error.exitCode === 0 ? ExitCode.done : ExitCode.usage;
+  } else if (error instanceof AtelierError) {
+    process.stderr.write(`error: ${error.message}\n`);
+    process.exitCode = error.exitCode;
+  } else {
+    process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.exitCode = ExitCode.runFailed;
+  }
+  // Threads and sockets of what failed half-way must not keep the process alive.
+  process.exit();
+}

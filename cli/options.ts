@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs';
+import { Option, type Command } from 'commander';
+import { parse as parseYaml } from 'yaml';
+import type { z } from 'zod';
+import { envOf, flagOf, parseRunConfig, RunConfig } from '../shared/config.js';
+import { AtelierError, messageOf } from '../shared/errors.js';
+
+const FIELDS = Object.entries(RunConfig.shape) as [keyof RunConfig, z.ZodType][];
+
+/** Adds a flag for every setting of a run; help texts and defaults come from the schema. */
+export function addRunOptions(command: Command): void {
+  for (const [key, schema] of FIELDS) {
+    const option = new Option(`${flagOf(key)} <value>`, schema.description ?? '');
+    const initial = schema.safeParse(undefined);
+    if (initial.success && initial.data !== null) {
+      option.description += ` (default: ${String(initial.data)})`;
+    }
+    command.addOption(option);
+  }
+  command
+    .option('--config <file>', 'YAML or JSON file with settings, named as in config.json')
+    .option(
+      '--set <key=value>',
+      'a setting, named as in config.json (repeatable)',
+      (value, all: string[]) => [...all, value],
+      [],
+    );
+}
+
+/**
+ * A setting given as text becomes what its schema takes: the text itself, a number, null. What fits none is
+ * left for the schema to refuse.
+ */
+function fromText(text: string, schema: z.ZodType): unknown {
+  const numeric = text.trim() !== '' && Number.isFinite(Number(text)) ? [Number(text)] : [];
+  const candidates = [text, ...numeric, ...(text === 'null' ? [null] : [])];
+  return candidates.find((candidate) => schema.safeParse(candidate).success) ?? numeric[0] ?? text;
+}
+
+/**
+ * The config of a run: flag > `--set` > environment > config file > default.
+ * @param flags commander's options by key
+ * @throws AtelierError `usage`
+ */
+export function resolveRunConfig(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): RunConfig {
+  const values: Record<string, unknown> =
+    typeof flags['config'] === 'string' ? readConfigFile(flags['config']) : {};
+  for (const [key, schema] of FIELDS) {
+    const fromEnv = env[envOf(key)];
+    if (fromEnv !== undefined && fromEnv !== '') values[key] = fromText(fromEnv, schema);
+  }
+  for (const assignment of flags['set'] as string[]) {
+    const [key, ...rest] = assignment.split('=');
+    if (key === undefined || rest.length === 0) {
+      throw new AtelierError('usage', `--set ${assignment}: expected key=value, such as epochs=3`);
+    }
+    const schema = FIELDS.find(([name]) => name === key)?.[1];
+    values[key] = schema === undefined ? rest.join('=') : fromText(rest.join('='), schema);
+  }
+  for (const [key, schema] of FIELDS) {
+    if (typeof flags[key] === 'string') values[key] = fromText(flags[key], schema);
+  }
+  return parseRunConfig(values);
+}
+
+function readConfigFile(path: string): Record<string, unknown> {
+  let parsed: unknown;
+  try {
+    parsed = parseYaml(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new AtelierError('usage', `--config ${path}: ${messageOf(cause)}`, { cause });
+  }
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+    throw new AtelierError('usage', `--config ${path}: expected settings such as "epochs: 3"`);
+  }
+  return { ...parsed };
+}
+
+/**
+ * The cluster's token: `--token-file`, else `ATELIER_TOKEN`, else none. Never a flag of its own: command lines are
+ * visible to every user of a machine.
+ * @throws AtelierError `usage`
+ */
+export function readToken(tokenFile: string | undefined, env: NodeJS.ProcessEnv): string | null {
+  if (tokenFile === undefined) return env['ATELIER_TOKEN'] ?? null;
+  let token: string;
+  try {
+    token = readFileSync(tokenFile, 'utf8').trim();
+  } catch (cause) {
+    throw new AtelierError('usage', `--token-file ${tokenFile}: ${messageOf(cause)}`, { cause });
+  }
+  if (!/^[\x21-\x7e]{16,512}$/.test(token)) {
+    throw new AtelierError(
+      'usage',
+      `--token-file ${tokenFile}: a token is 16 to 512 visible characters, such as "openssl rand -hex 32" prints`,
+    );
+  }
+  return token;
+}

@@ -1,0 +1,104 @@
+import { hostname } from 'node:os';
+import type { Command } from 'commander';
+import { backoffMs } from '../worker/backoff.js';
+import { ComputePool } from '../worker/compute-pool.js';
+import { WorkerSession, type SessionEnd } from '../worker/session.js';
+import { systemClock } from '../shared/clock.js';
+import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
+import { ExitCode } from '../shared/errors.js';
+import { ATELIER_VERSION } from '../shared/version.js';
+import { availableCores, parseCount } from './numbers.js';
+import { readToken } from './options.js';
+
+const MAX_SLOTS = 256;
+
+interface WorkerFlags {
+  readonly join: string;
+  readonly name?: string;
+  readonly slots?: string;
+  readonly dataset: string;
+  readonly dataDir?: string;
+  readonly tokenFile?: string;
+}
+
+export function addWorkerCommand(program: Command): void {
+  program
+    .command('worker')
+    .description('join a coordinator and compute for it until its run is over')
+    .requiredOption('--join <url>', 'where the coordinator listens, such as ws://10.0.0.5:7077')
+    .option('--name <name>', 'name in logs and metrics (default: host and process)')
+    .option('--slots <n>', 'compute threads (default: one a core)')
+    .option('--dataset <name>', 'dataset to use from this disk if it is the run\'s', 'fashion-mnist')
+    .option('--data-dir <folder>', 'folder of its files; rows that are not here come over the wire')
+    .option('--token-file <file>', 'file with the token (default: ATELIER_TOKEN)')
+    .action(async (flags: WorkerFlags) => {
+      process.exitCode = await runWorker(flags, process.env);
+    });
+}
+
+/** TensorFlow reads these once, when it is first loaded, so they are set before any slot starts. */
+function prepareTensorFlow(slots: number): void {
+  process.env['TF_NUM_INTRAOP_THREADS'] = '1';
+  process.env['TF_NUM_INTEROP_THREADS'] = String(slots);
+  process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '3';
+}
+
+async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
+  const slots = flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
+  const token = readToken(flags.tokenFile, env);
+  const say = (text: string): boolean => process.stderr.write(`${text}\n`);
+  // Started by `atelier train`: ends with it.
+  const managed = process.send !== undefined;
+  if (managed) process.on('disconnect', () => process.exit(ExitCode.done));
+
+  prepareTensorFlow(slots);
+  const pool = new ComputePool(slots);
+  // The slots load TensorFlow while this thread reads the dataset.
+  const warm = pool.warmUp();
+  const local = localDataset(flags, env);
+  const { tensorflow } = await warm;
+  if (local === null) say('No dataset on this disk: rows will come from the coordinator');
+
+  let session: WorkerSession | undefined;
+  let leaving = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      leaving = true;
+      if (session === undefined) process.exit(ExitCode.done);
+      session.leave(`${signal} on the worker`);
+    });
+  }
+  const name = flags.name ?? `${hostname()}-${process.pid}`;
+  const versions = { atelier: ATELIER_VERSION, node: process.version, tensorflow };
+  for (let failures = 0; ; ) {
+    session = new WorkerSession({
+      url: flags.join,
+      token,
+      hello: { name, host: hostname(), pid: process.pid, slots, versions },
+      pool,
+      local,
+      clock: systemClock,
+      onJoined: () => {
+        failures = 0;
+        say(`Joined ${flags.join} as ${name} with ${slots} slots`);
+      },
+    });
+    const end: SessionEnd = await session.ended;
+    session = undefined;
+    if (end.kind === 'finished' || leaving || managed) {
+      say(`Left: ${end.reason}`);
+      await pool.close();
+      return ExitCode.done;
+    }
+    const waitMs = backoffMs(++failures, Math.random());
+    say(`${end.kind === 'lost' ? 'Connection lost' : 'Cannot reach the coordinator'}: ${end.reason}. ` +
+      `Trying again in ${(waitMs / 1000).toFixed(1)} s`);
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+  }
+}
+
+/** The dataset on this disk; null when it is not there. One that is there but damaged is an error. */
+function localDataset(flags: WorkerFlags, env: NodeJS.ProcessEnv): Dataset | null {
+  const source = { dataset: flags.dataset, dataDir: flags.dataDir ?? null, env };
+  return hasDataset(source) ? loadDataset(source) : null;
+}

@@ -1,0 +1,58 @@
+import { Bitmap } from '../shared/bitmap.js';
+import type { Dataset } from '../shared/dataset/load.js';
+import { AtelierError } from '../shared/errors.js';
+import { bytesOf } from '../shared/protocol/frame.js';
+import { ROWS_PIECE_BYTES } from '../shared/protocol/limits.js';
+import { encodeToWorker } from '../shared/protocol/messages.js';
+import type { Session } from './session.js';
+
+/**
+ * Streams dataset rows to one worker that lacks them, in bounded pieces, one piece in flight. A row goes to a
+ * worker at most once: asking again is a protocol error.
+ */
+export class RowServer {
+  private readonly dataset: Dataset;
+  private readonly session: Session;
+  private readonly sent: Bitmap;
+  private queue: Promise<void> = Promise.resolve();
+  /** Rows sent or queued. */
+  rowsServed = 0;
+
+  constructor(dataset: Dataset, session: Session) {
+    this.dataset = dataset;
+    this.session = session;
+    this.sent = new Bitmap(dataset.labels.length);
+  }
+
+  /** @throws AtelierError `protocol` */
+  request(bitmap: Uint8Array): void {
+    const total = this.dataset.labels.length;
+    if (bitmap.byteLength !== Bitmap.byteLength(total)) {
+      throw new AtelierError('protocol', `need-rows: bitmap of ${bitmap.byteLength} bytes for ${total} rows`);
+    }
+    const rows = new Bitmap(total, bitmap).rows();
+    if (rows.some((row) => this.sent.has(row))) {
+      throw new AtelierError('protocol', 'need-rows: a row was asked for twice');
+    }
+    for (const row of rows) this.sent.add(row);
+    this.rowsServed += rows.length;
+    this.queue = this.queue.then(() => this.stream(rows));
+  }
+
+  private async stream(rows: Uint32Array): Promise<void> {
+    const { images, labels } = this.dataset;
+    const imageBytes = images.length / labels.length;
+    const perPiece = Math.max(1, Math.floor(ROWS_PIECE_BYTES / (imageBytes + 1)));
+    for (let start = 0; start < rows.length; start += perPiece) {
+      const piece = rows.slice(start, start + perPiece);
+      const pixels = new Uint8Array(piece.length * imageBytes);
+      const classes = new Uint8Array(piece.length);
+      piece.forEach((row, i) => {
+        pixels.set(images.subarray(row * imageBytes, (row + 1) * imageBytes), i * imageBytes);
+        classes[i] = labels[row] as number;
+      });
+      const message = { type: 'rows', count: piece.length } as const;
+      await this.session.sendFrame(encodeToWorker(message, bytesOf(piece), pixels, classes));
+    }
+  }
+}

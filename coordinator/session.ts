@@ -1,0 +1,171 @@
+import type { WebSocket } from 'ws';
+import { AtelierError, messageOf } from '../shared/errors.js';
+import {
+  decodeFromWorker,
+  encodeToWorker,
+  type CoordinatorToWorker,
+  type Received,
+  type WorkerToCoordinator,
+} from '../shared/protocol/messages.js';
+import type { Clock } from '../shared/clock.js';
+import {
+  CloseCode,
+  HANDSHAKE_TIMEOUT_MS,
+  HEARTBEAT_INTERVAL_MS,
+  HEARTBEAT_TIMEOUT_MS,
+  MAX_BUFFERED_BYTES,
+  MAX_GREETING_BYTES,
+  PROTOCOL_VERSION,
+} from '../shared/protocol/limits.js';
+
+export type Hello = Extract<WorkerToCoordinator, { type: 'hello' }>;
+/** Everything a worker says once it is in. */
+export type WorkerMessage = Exclude<WorkerToCoordinator, { type: 'hello' | 'heartbeat' }>;
+
+/** Who listens to a session. */
+export interface SessionListener {
+  /** The worker said hello; returns its number, or why there is no place for it. */
+  greeted(session: Session, hello: Hello): { worker: number } | { refused: string };
+  /** The worker has its welcome: messages may follow. */
+  joined(session: Session): void;
+  /** A checked message of a worker that is in. Throws AtelierError `protocol` for one that cannot be right. */
+  received(session: Session, message: Received<WorkerMessage>): void;
+  /** The connection is gone, for this reason. Called once, only for a worker that was in. */
+  closed(session: Session, reason: string): void;
+}
+
+type State =
+  | { kind: 'greeting'; cancelDeadline: () => void }
+  | { kind: 'joined'; worker: number; hello: Hello; cancelDeadline: () => void }
+  | { kind: 'closed' };
+
+/**
+ * One worker's connection, from hello to close. Bad frames, silence and a peer that does not read end the
+ * connection with a documented code; none of it reaches the run as anything but `closed`.
+ */
+export class Session {
+  private readonly socket: WebSocket;
+  private readonly listener: SessionListener;
+  private readonly clock: Clock;
+  private state: State;
+
+  constructor(socket: WebSocket, listener: SessionListener, clock: Clock) {
+    this.socket = socket;
+    this.listener = listener;
+    this.clock = clock;
+    this.state = {
+      kind: 'greeting',
+      cancelDeadline: clock.after(HANDSHAKE_TIMEOUT_MS, () =>
+        this.close(CloseCode.timeout, 'no hello in time'),
+      ),
+    };
+    socket.on('message', (data: Buffer) => this.onFrame(data));
+    socket.on('close', (code, reason) => this.onClose(code, reason.toString()));
+    // 'close' follows every error and says why.
+    socket.on('error', () => undefined);
+  }
+
+  /** Number of the worker in lease tables; undefined before hello. */
+  get worker(): number | undefined {
+    return this.state.kind === 'joined' ? this.state.worker : undefined;
+  }
+
+  send(message: CoordinatorToWorker, ...payload: Uint8Array[]): void {
+    void this.sendFrame(encodeToWorker(message, ...payload));
+  }
+
+  /**
+   * Sends a frame that is already encoded. A peer that lets the buffer grow beyond the limit is cut off.
+   * @returns when the frame has been handed to the operating system, or the connection is gone
+   */
+  sendFrame(frame: Buffer): Promise<void> {
+    if (this.state.kind === 'closed') return Promise.resolve();
+    if (this.socket.bufferedAmount > MAX_BUFFERED_BYTES + frame.byteLength) {
+      this.close(CloseCode.overloaded, 'the worker does not read');
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
+  }
+
+  close(code: CloseCode, reason: string): void {
+    if (this.state.kind === 'closed') return;
+    this.socket.close(code, reason.slice(0, 120));
+    // A peer that does not answer the close is not waited for.
+    const cancel = this.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
+    this.socket.once('close', cancel);
+    this.end(reason);
+  }
+
+  private onFrame(data: Buffer): void {
+    try {
+      if (this.state.kind === 'greeting') this.onGreeting(data);
+      else if (this.state.kind === 'joined') this.onMessage(data);
+    } catch (error) {
+      if (!(error instanceof AtelierError)) throw error;
+      this.close(CloseCode.badFrame, messageOf(error));
+    }
+  }
+
+  private onGreeting(data: Buffer): void {
+    if (data.byteLength > MAX_GREETING_BYTES) throw new AtelierError('protocol', 'the first frame is too long');
+    const { message } = decodeFromWorker(data);
+    if (message.type !== 'hello') throw new AtelierError('protocol', `hello expected, not ${message.type}`);
+    if (message.protocolVersion !== PROTOCOL_VERSION) {
+      this.close(
+        CloseCode.versionMismatch,
+        `this coordinator speaks protocol ${PROTOCOL_VERSION}, the worker ${message.protocolVersion}`,
+      );
+      return;
+    }
+    const place = this.listener.greeted(this, message);
+    if ('refused' in place) {
+      this.close(CloseCode.overloaded, place.refused);
+      return;
+    }
+    if (this.state.kind === 'greeting') this.state.cancelDeadline();
+    this.state = {
+      kind: 'joined',
+      worker: place.worker,
+      hello: message,
+      cancelDeadline: this.silenceDeadline(),
+    };
+    this.send({
+      type: 'welcome',
+      worker: place.worker,
+      heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
+      heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
+    });
+    this.listener.joined(this);
+  }
+
+  private onMessage(data: Buffer): void {
+    if (this.state.kind !== 'joined') return;
+    this.state.cancelDeadline();
+    this.state.cancelDeadline = this.silenceDeadline();
+    const { message, payload } = decodeFromWorker(data);
+    if (message.type === 'hello') throw new AtelierError('protocol', 'a second hello');
+    if (message.type === 'heartbeat') {
+      this.send({ type: 'heartbeat' });
+      return;
+    }
+    this.listener.received(this, { message, payload });
+  }
+
+  private silenceDeadline(): () => void {
+    return this.clock.after(HEARTBEAT_TIMEOUT_MS, () =>
+      this.close(CloseCode.timeout, `silent for ${HEARTBEAT_TIMEOUT_MS / 1000} s`),
+    );
+  }
+
+  private onClose(code: number, reason: string): void {
+    this.end(reason === '' ? `connection closed (${code})` : reason);
+  }
+
+  private end(reason: string): void {
+    const before = this.state;
+    if (before.kind === 'closed') return;
+    before.cancelDeadline();
+    this.state = { kind: 'closed' };
+    if (before.kind === 'joined') this.listener.closed(this, reason);
+  }
+}

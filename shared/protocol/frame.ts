@@ -1,0 +1,86 @@
+import { Packr } from 'msgpackr';
+import { AtelierError } from '../errors.js';
+import { MAX_HEADER_BYTES } from './limits.js';
+
+/*
+ * A frame is [u32 header length, little-endian][msgpack header][zero padding to a multiple of 8][payload].
+ * The header declares the payload's length in `payloadBytes`. The payload is raw little-endian tensor bytes.
+ */
+
+const PREFIX_BYTES = 4;
+const ALIGNMENT = 8;
+
+const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
+
+const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+
+/** A frame as it came off the wire: nothing in `header` has been checked but that it is msgpack. */
+export interface RawFrame {
+  readonly header: unknown;
+  readonly payload: Uint8Array;
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Builds a frame from a header and payload parts, which are copied one after the other. */
+export function encodeFrame(header: object, ...parts: readonly Uint8Array[]): Buffer {
+  const payloadBytes = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  const packed = packr.pack({ ...header, payloadBytes });
+  const payloadStart = align(PREFIX_BYTES + packed.byteLength);
+  const frame = Buffer.allocUnsafeSlow(payloadStart + payloadBytes);
+  frame.writeUInt32LE(packed.byteLength, 0);
+  frame.set(packed, PREFIX_BYTES);
+  frame.fill(0, PREFIX_BYTES + packed.byteLength, payloadStart);
+  let offset = payloadStart;
+  for (const part of parts) {
+    frame.set(part, offset);
+    offset += part.byteLength;
+  }
+  return frame;
+}
+
+/**
+ * Takes a frame apart.
+ * @throws AtelierError `protocol` when the bytes are not a frame or the lengths do not agree.
+ */
+export function decodeFrame(frame: Buffer): RawFrame {
+  if (frame.byteLength < PREFIX_BYTES) throw badFrame('shorter than its length prefix');
+  const headerBytes = frame.readUInt32LE(0);
+  if (headerBytes > MAX_HEADER_BYTES) throw badFrame(`header of ${headerBytes} bytes is over the limit`);
+  const payloadStart = align(PREFIX_BYTES + headerBytes);
+  if (PREFIX_BYTES + headerBytes > frame.byteLength) throw badFrame('header is cut off');
+  let header: unknown;
+  try {
+    header = packr.unpack(frame.subarray(PREFIX_BYTES, PREFIX_BYTES + headerBytes));
+  } catch (cause) {
+    throw badFrame('header is not msgpack', cause);
+  }
+  if (typeof header !== 'object' || header === null) throw badFrame('header is not a map');
+  const { payloadBytes, ...fields } = header as Record<string, unknown>;
+  // A plain Uint8Array: slice() of a Buffer would not copy.
+  const payload =
+    payloadStart < frame.byteLength
+      ? new Uint8Array(frame.buffer, frame.byteOffset + payloadStart, frame.byteLength - payloadStart)
+      : NO_BYTES;
+  if (payloadBytes !== payload.byteLength) {
+    throw badFrame(`payload of ${payload.byteLength} bytes where ${String(payloadBytes)} were declared`);
+  }
+  return { header: fields, payload };
+}
+
+function badFrame(what: string, cause?: unknown): AtelierError {
+  return new AtelierError('protocol', `bad frame: ${what}`, { cause });
+}
+
+/** The bytes of a typed array, without a copy. */
+export function bytesOf(array: ArrayBufferView): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/** A payload as float32 values: a view where its alignment allows one, else a copy. */
+export function float32Of(payload: Uint8Array): Float32Array {
+  if (payload.byteOffset % Float32Array.BYTES_PER_ELEMENT === 0) {
+    return new Float32Array(payload.buffer, payload.byteOffset, payload.byteLength / 4);
+  }
+  return new Float32Array(payload.slice().buffer);
+}

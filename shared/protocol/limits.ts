@@ -1,0 +1,51 @@
+/** Every bound of the wire, in one place. */
+
+/** The WebSocket subprotocol; a change that old peers cannot read gets a new one. */
+export const SUBPROTOCOL = 'atelier.v1';
+/** Checked in the hello: both sides must have the same. */
+export const PROTOCOL_VERSION = 1;
+
+/** The largest msgpack header: a lease table and the longest topology fit. */
+export const MAX_HEADER_BYTES = 4 * 1024 * 1024;
+/** The largest frame before a worker has been let in. */
+export const MAX_GREETING_BYTES = 16 * 1024;
+/** The largest frame at all: 64 Mi parameters and their header. */
+export const MAX_FRAME_BYTES = 256 * 1024 * 1024 + MAX_HEADER_BYTES;
+/** Rows are streamed in pieces of about this size. */
+export const ROWS_PIECE_BYTES = 1024 * 1024;
+/** What may wait in a socket's send buffer before the peer counts as stuck, beyond two frames. */
+export const MAX_BUFFERED_BYTES = 64 * 1024 * 1024;
+
+/** From TCP connection to hello. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** How often a worker says that it lives. */
+export const HEARTBEAT_INTERVAL_MS = 2_000;
+/** Silence after which the other side counts as dead. */
+export const HEARTBEAT_TIMEOUT_MS = 15_000;
+
+/** Most workers at once. */
+export const MAX_WORKERS = 1_024;
+/** Most connections that have not said hello yet. */
+export const MAX_PENDING_HANDSHAKES = 64;
+
+/**
+ * WebSocket close codes (RFC 6455 leaves 4000 to 4999 to applications).
+ *
+ * | code | meaning |
+ * |---|---|
+ * | 4400 | bad frame: not the protocol |
+ * | 4401 | refused: token |
+ * | 4408 | no hello in time, or silent for too long |
+ * | 4426 | refused: protocol version |
+ * | 4429 | too many workers, or the peer does not read |
+ * | 4000 | the run is over: nothing more to do |
+ */
+export const CloseCode = {
+  finished: 4000,
+  badFrame: 4400,
+  unauthorized: 4401,
+  timeout: 4408,
+  versionMismatch: 4426,
+  overloaded: 4429,
+} as const;
+export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];

@@ -1,0 +1,33 @@
+/** Rows as TensorFlow gets them. */
+export interface Batch {
+  readonly rows: number;
+  /** rows x height x width x channels, unsigned bytes. */
+  readonly images: Uint8Array;
+  /** Class numbers. */
+  readonly labels: Int32Array;
+}
+
+export interface GradientFigures {
+  /** Sum of the examples' softmax cross-entropies. */
+  readonly lossSum: number;
+  /** Examples whose largest logit is the right one. */
+  readonly correct: number;
+}
+
+export interface EvaluationFigures {
+  readonly lossSum: number;
+  /** Predicted class of each row. */
+  readonly predictions: Int32Array;
+}
+
+/** What a slot computes with one model. Synchronous: it blocks its thread, never the socket's. */
+export interface ModelFunctions {
+  /**
+   * Writes the *sum* of the examples' gradients into `out`, then, for the state, its change times the rows.
+   * @param weights `layout.size` parameters and state
+   * @param out `layout.size` floats
+   */
+  gradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures;
+  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures;
+  dispose(): void;
+}

@@ -1,0 +1,106 @@
+/**
+ * The entry of a compute thread (a Piscina worker): one slot with its own single-threaded TensorFlow. Tasks
+ * carry handles to shared memory; results are a few numbers.
+ */
+import { performance } from 'node:perf_hooks';
+import { RunSpec } from '../shared/protocol/messages.js';
+import { EagerFunctions } from './eager-functions.js';
+import type { Batch, ModelFunctions } from './model-functions.js';
+import type { RowMemory } from './row-store.js';
+import { tensorflowVersion, tf } from './tensorflow.js';
+
+/** What a slot needs to know of a run; all of it on shared memory, so that posting it is free. */
+export interface RunMemory {
+  readonly id: number;
+  /** JSON of the `RunSpec`. */
+  readonly spec: SharedArrayBuffer;
+  readonly rows: RowMemory;
+}
+
+export type SlotTask =
+  | { readonly kind: 'warm-up' }
+  | {
+      readonly kind: 'gradient';
+      readonly run: RunMemory;
+      readonly weights: SharedArrayBuffer;
+      readonly out: SharedArrayBuffer;
+      /** Dataset rows of the micro-batch. */
+      readonly rows: Uint32Array;
+    }
+  | {
+      readonly kind: 'evaluate';
+      readonly run: RunMemory;
+      readonly weights: SharedArrayBuffer;
+      readonly rows: Uint32Array;
+    };
+
+export interface WarmUpResult {
+  readonly tensorflow: string;
+}
+export interface GradientResult {
+  readonly lossSum: number;
+  readonly correct: number;
+  readonly computeMs: number;
+}
+export interface EvaluateResult {
+  readonly lossSum: number;
+  /** classes x classes counts; row: true class. */
+  readonly confusion: Uint32Array;
+  readonly computeMs: number;
+}
+
+interface LoadedRun {
+  readonly id: number;
+  readonly spec: RunSpec;
+  readonly functions: ModelFunctions;
+}
+
+/** The run whose model is loaded. A slot works for one run at a time. */
+let loaded: LoadedRun | undefined;
+
+async function load(memory: RunMemory): Promise<LoadedRun> {
+  if (loaded?.id === memory.id) return loaded;
+  loaded?.functions.dispose();
+  const text = Buffer.from(new Uint8Array(memory.spec)).toString('utf8');
+  const spec = RunSpec.parse(JSON.parse(text));
+  loaded = { id: memory.id, spec, functions: await EagerFunctions.create(spec) };
+  return loaded;
+}
+
+/** Copies the rows of a batch out of the row store. */
+function gather(memory: RowMemory, rows: Uint32Array, imageBytes: number): Batch {
+  const allImages = new Uint8Array(memory.images);
+  const allLabels = new Uint8Array(memory.labels);
+  const images = new Uint8Array(rows.length * imageBytes);
+  const labels = new Int32Array(rows.length);
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i] as number;
+    images.set(allImages.subarray(row * imageBytes, (row + 1) * imageBytes), i * imageBytes);
+    labels[i] = allLabels[row] as number;
+  }
+  return { rows: rows.length, images, labels };
+}
+
+export default async function slot(task: SlotTask): Promise<WarmUpResult | GradientResult | EvaluateResult> {
+  if (task.kind === 'warm-up') {
+    await tf.ready();
+    return { tensorflow: tensorflowVersion() };
+  }
+  const { spec, functions } = await load(task.run);
+  const startedAt = performance.now();
+  const [height, width, channels] = spec.dataset.imageShape;
+  const batch = gather(task.run.rows, task.rows, height * width * channels);
+  const weights = new Float32Array(task.weights);
+  if (task.kind === 'gradient') {
+    const figures = functions.gradient(weights, batch, new Float32Array(task.out));
+    return { ...figures, computeMs: performance.now() - startedAt };
+  }
+  const { lossSum, predictions } = functions.evaluate(weights, batch);
+  const classes = spec.dataset.classNames.length;
+  const confusion = new Uint32Array(classes ** 2);
+  batch.labels.forEach((truth, i) => {
+    const cell = truth * classes + (predictions[i] as number);
+    confusion[cell] = (confusion[cell] ?? 0) + 1;
+  });
+  return { lossSum, confusion, computeMs: performance.now() - startedAt };
+}
