@@ -22,6 +22,7 @@ export interface LocalWorkersOptions {
 export class LocalWorkers {
   private readonly children: ChildProcess[];
   private expected = false;
+  private readonly obituaries: string[] = [];
 
   constructor(options: LocalWorkersOptions) {
     this.children = Array.from({ length: options.count }, (_, i) => this.start(`local-${i}`, options));
@@ -32,13 +33,17 @@ export class LocalWorkers {
     this.expected = true;
   }
 
-  /** Waits until every worker has ended; kills those that take too long. */
-  async exited(): Promise<void> {
+  /**
+   * Waits until every worker has ended; kills those that take too long.
+   * @returns how those ended that did not end well, with the last they said
+   */
+  async exited(): Promise<string[]> {
     this.expected = true;
     const alive = this.children.filter((child) => child.exitCode === null && child.signalCode === null);
     const timer = setTimeout(() => alive.forEach((child) => child.kill('SIGKILL')), EXIT_TIMEOUT_MS);
     await Promise.all(alive.map((child) => new Promise((resolve) => child.once('exit', resolve))));
     clearTimeout(timer);
+    return this.obituaries;
   }
 
   private start(name: string, options: LocalWorkersOptions): ChildProcess {
@@ -52,11 +57,14 @@ export class LocalWorkers {
       env: { ...process.env, ...(token === null ? {} : { ATELIER_TOKEN: token }) },
     });
     let tail = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => (tail = (tail + text).slice(-STDERR_TAIL_CHARS)));
+    child.stderr
+      ?.setEncoding('utf8')
+      .on('data', (text: string) => (tail = (tail + text).slice(-STDERR_TAIL_CHARS)));
     child.once('exit', (code, signal) => {
-      if (this.expected) return;
       const how = signal === null ? `ended with exit code ${code ?? '?'}` : `was killed by ${signal}`;
-      onDeath(name, `${how}${tail === '' ? '' : `:\n${tail.trimEnd()}`}`);
+      if (code !== 0)
+        this.obituaries.push(`worker ${name} ${how}${tail === '' ? '' : `:\n${tail.trimEnd()}`}`);
+      if (!this.expected) onDeath(name, how);
     });
     return child;
   }

@@ -13,7 +13,8 @@ const program = new Command('atelier')
   .exitOverride();
 addTrainCommand(program);
 addWorkerCommand(program);
-for (const command of program.commands) command.exitOverride().showHelpAfterError('(add --help for what there is)');
+for (const command of program.commands)
+  command.exitOverride().showHelpAfterError('(add --help for what there is)');
 
 try {
   await program.parseAsync();

@@ -12,8 +12,8 @@ export function addRunOptions(command: Command): void {
   for (const [key, schema] of FIELDS) {
     const option = new Option(`${flagOf(key)} <value>`, schema.description ?? '');
     const initial = schema.safeParse(undefined);
-    if (initial.success && initial.data !== null) {
-      option.description += ` (default: ${String(initial.data)})`;
+    if (initial.success && (typeof initial.data === 'string' || typeof initial.data === 'number')) {
+      option.description += ` (default: ${initial.data})`;
     }
     command.addOption(option);
   }
@@ -42,7 +42,10 @@ function fromText(text: string, schema: z.ZodType): unknown {
  * @param flags commander's options by key
  * @throws AtelierError `usage`
  */
-export function resolveRunConfig(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): RunConfig {
+export function resolveRunConfig(
+  flags: Readonly<Record<string, unknown>>,
+  env: NodeJS.ProcessEnv,
+): RunConfig {
   const values: Record<string, unknown> =
     typeof flags['config'] === 'string' ? readConfigFile(flags['config']) : {};
   for (const [key, schema] of FIELDS) {

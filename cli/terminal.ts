@@ -40,7 +40,9 @@ export class Terminal implements RunObserver {
   }
 
   workerJoined(name: string, host: string, slots: number): void {
-    this.betweenBars(`${pc.green('+')} worker ${name} joined from ${host}, ${slots} slot${slots === 1 ? '' : 's'}`);
+    this.betweenBars(
+      `${pc.green('+')} worker ${name} joined from ${host}, ${slots} slot${slots === 1 ? '' : 's'}`,
+    );
   }
 
   workerLeft(name: string, reason: string): void {
@@ -69,7 +71,8 @@ export class Terminal implements RunObserver {
     if (this.bar === undefined) {
       this.bar = new cliProgress.SingleBar({
         stream: this.options.stream,
-        format: 'Epoch {epoch} {bar} {value}/{total}  loss {loss}  accuracy {accuracy}  {rate} images/s  {left} left',
+        format:
+          'Epoch {epoch} {bar} {value}/{total}  loss {loss}  accuracy {accuracy}  {rate} images/s  {left} left',
         barCompleteChar: '━',
         barIncompleteChar: pc.dim('━'),
         barsize: 20,
@@ -149,7 +152,9 @@ export function confusionTable({ confusion }: Evaluation, classNames: readonly s
   confusion.forEach((row, truth) => {
     const total = row.reduce((sum, n) => sum + n, 0);
     const recall = total === 0 ? '-' : ((row[truth] ?? 0) / total).toFixed(3);
-    const cells = row.map((n, guess) => (n === 0 ? pc.dim('.') : guess === truth ? pc.bold(String(n)) : String(n)));
+    const cells = row.map((n, guess) =>
+      n === 0 ? pc.dim('.') : guess === truth ? pc.bold(String(n)) : String(n),
+    );
     table.push([`${truth} ${classNames[truth] ?? ''}`, ...cells, recall]);
   });
   return table.toString();

@@ -35,7 +35,10 @@ export function addTrainCommand(program: Command): void {
     .description('train one model on local worker processes, on remote workers, or on both');
   addRunOptions(command);
   command
-    .option('--run-dir <folder>', 'folder of this run, which must not exist (default: runs/<utc time>-<name>)')
+    .option(
+      '--run-dir <folder>',
+      'folder of this run, which must not exist (default: runs/<utc time>-<name>)',
+    )
     .option('--token-file <file>', 'file with the token that workers must present (default: ATELIER_TOKEN)')
     .option('--insecure', 'allow --listen on a network address without TLS')
     .option('--json', 'print summary.json on stdout and nothing else')
@@ -73,7 +76,15 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
   directory.writeConfig(config);
   const stream = flags.json === true ? process.stderr : process.stdout;
   const terminal = new Terminal({ stream, quiet: flags.quiet === true, config });
-  const run = new Run({ config, model, dataset, directory, observer: terminal, clock: systemClock, minWorkers });
+  const run = new Run({
+    config,
+    model,
+    dataset,
+    directory,
+    observer: terminal,
+    clock: systemClock,
+    minWorkers,
+  });
   directory.writeManifest(await manifest(startedAt, config, dataset, model));
   const server = await CoordinatorServer.listen({ listen, token, listener: run, clock: systemClock });
   terminal.line(
@@ -109,19 +120,25 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
     if (status !== 'failed') exportLayersModel(directory.folder('model'), model, run.weights);
     directory.writeSummary(summary);
   } catch (cause) {
-    failure = new AtelierError('run-failed', `cannot write to ${directory.path}: ${messageOf(cause)}`, { cause });
+    failure = new AtelierError('run-failed', `cannot write to ${directory.path}: ${messageOf(cause)}`, {
+      cause,
+    });
   }
-  await Promise.all([workers.exited(), server.close()]);
+  const [obituaries] = await Promise.all([workers.exited(), server.close()]);
   forget();
   if (status === 'done') terminal.finished(summary, dataset.info.classNames, runDir);
   if (flags.json === true) process.stdout.write(`${JSON.stringify(summary)}\n`);
   if (failure === null) return ExitCode.done;
-  process.stderr.write(`${failure.message}\nWhat there is of the run: ${runDir}\n`);
+  for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
+  process.stderr.write(`error: ${failure.message}\nWhat there is of the run: ${runDir}\n`);
   return failure.exitCode;
 }
 
 const modelName = (config: RunConfig): string =>
-  config.model.replace(/^.*[/\\]/, '').replace(/\.json$/i, '').replace(/[^A-Za-z0-9._-]/g, '_') || 'model';
+  config.model
+    .replace(/^.*[/\\]/, '')
+    .replace(/\.json$/i, '')
+    .replace(/[^A-Za-z0-9._-]/g, '_') || 'model';
 
 /** How many local workers of how many slots, and how many workers to wait for. */
 function clusterSize(config: RunConfig): { local: number; slots: number; minWorkers: number } {

@@ -28,7 +28,7 @@ export function addWorkerCommand(program: Command): void {
     .requiredOption('--join <url>', 'where the coordinator listens, such as ws://10.0.0.5:7077')
     .option('--name <name>', 'name in logs and metrics (default: host and process)')
     .option('--slots <n>', 'compute threads (default: one a core)')
-    .option('--dataset <name>', 'dataset to use from this disk if it is the run\'s', 'fashion-mnist')
+    .option('--dataset <name>', "dataset to use from this disk if it is the run's", 'fashion-mnist')
     .option('--data-dir <folder>', 'folder of its files; rows that are not here come over the wire')
     .option('--token-file <file>', 'file with the token (default: ATELIER_TOKEN)')
     .action(async (flags: WorkerFlags) => {
@@ -44,7 +44,8 @@ function prepareTensorFlow(slots: number): void {
 }
 
 async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
-  const slots = flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
+  const slots =
+    flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
   const token = readToken(flags.tokenFile, env);
   const say = (text: string): boolean => process.stderr.write(`${text}\n`);
   // Started by `atelier train`: ends with it.
@@ -60,17 +61,17 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   if (local === null) say('No dataset on this disk: rows will come from the coordinator');
 
   let session: WorkerSession | undefined;
-  let leaving = false;
+  const leaving = { asked: false };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
-      leaving = true;
+      leaving.asked = true;
       if (session === undefined) process.exit(ExitCode.done);
       session.leave(`${signal} on the worker`);
     });
   }
   const name = flags.name ?? `${hostname()}-${process.pid}`;
   const versions = { atelier: ATELIER_VERSION, node: process.version, tensorflow };
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ;) {
     session = new WorkerSession({
       url: flags.join,
       token,
@@ -85,14 +86,16 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
     });
     const end: SessionEnd = await session.ended;
     session = undefined;
-    if (end.kind === 'finished' || leaving || managed) {
+    if (end.kind === 'finished' || leaving.asked || managed) {
       say(`Left: ${end.reason}`);
       await pool.close();
       return ExitCode.done;
     }
     const waitMs = backoffMs(++failures, Math.random());
-    say(`${end.kind === 'lost' ? 'Connection lost' : 'Cannot reach the coordinator'}: ${end.reason}. ` +
-      `Trying again in ${(waitMs / 1000).toFixed(1)} s`);
+    say(
+      `${end.kind === 'lost' ? 'Connection lost' : 'Cannot reach the coordinator'}: ${end.reason}. ` +
+        `Trying again in ${(waitMs / 1000).toFixed(1)} s`,
+    );
     await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
 }

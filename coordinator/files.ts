@@ -11,7 +11,7 @@ export function writeFileAtomic(path: string, contents: string | Uint8Array): vo
     const bytes = typeof contents === 'string' ? Buffer.from(contents) : contents;
     const file = openSync(temporary, 'w');
     try {
-      for (let written = 0; written < bytes.byteLength; ) {
+      for (let written = 0; written < bytes.byteLength;) {
         written += writeSync(file, bytes, written);
       }
       fsyncSync(file);

@@ -35,7 +35,9 @@ export class RunDirectory {
       mkdirSync(dirname(absolute), { recursive: true });
       mkdirSync(absolute);
     } catch (cause) {
-      throw new AtelierError('usage', `cannot make the run directory ${path}: ${messageOf(cause)}`, { cause });
+      throw new AtelierError('usage', `cannot make the run directory ${path}: ${messageOf(cause)}`, {
+        cause,
+      });
     }
     return new RunDirectory(absolute);
   }

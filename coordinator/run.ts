@@ -83,7 +83,8 @@ export class Run implements SessionListener {
   private epochStartedAt = 0;
   private readonly epochSeconds: number[] = [];
   private state: State = { kind: 'waiting' };
-  private settle: (summary: { status: Summary['status']; error: AtelierError | null }) => void = () => undefined;
+  private settle: (summary: { status: Summary['status']; error: AtelierError | null }) => void = () =>
+    undefined;
   /** Resolves when the run is over, however it ended; never rejects. */
   readonly ended: Promise<{ status: Summary['status']; error: AtelierError | null }>;
 
@@ -299,7 +300,10 @@ export class Run implements SessionListener {
             { type: 'step', trial, round: number, epoch, stepInEpoch: round.stepInEpoch, leases },
             bytesOf(weights),
           )
-        : encodeToWorker({ type: 'evaluate', trial, round: number, split: round.split, leases }, bytesOf(weights));
+        : encodeToWorker(
+            { type: 'evaluate', trial, round: number, split: round.split, leases },
+            bytesOf(weights),
+          );
     if (round.kind === 'evaluate') this.options.observer.evaluating(round.split);
     this.open.set(trial, { round, leases, startedAt: this.options.clock.now(), slots: this.slots() });
     for (const lease of leases) void this.members.get(lease.worker)?.session.sendFrame(frame);

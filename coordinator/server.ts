@@ -117,7 +117,10 @@ export class CoordinatorServer {
       return { status: 403, message: 'Web pages may not connect to a coordinator.' };
     }
     if (!this.authorized(request.headers.authorization)) {
-      return { status: 401, message: 'The token is missing or wrong. Give the worker the token of this run.' };
+      return {
+        status: 401,
+        message: 'The token is missing or wrong. Give the worker the token of this run.',
+      };
     }
     if (!offered.includes(SUBPROTOCOL)) {
       return {

@@ -107,7 +107,8 @@ export class Session {
   }
 
   private onGreeting(data: Buffer): void {
-    if (data.byteLength > MAX_GREETING_BYTES) throw new AtelierError('protocol', 'the first frame is too long');
+    if (data.byteLength > MAX_GREETING_BYTES)
+      throw new AtelierError('protocol', 'the first frame is too long');
     const { message } = decodeFromWorker(data);
     if (message.type !== 'hello') throw new AtelierError('protocol', `hello expected, not ${message.type}`);
     if (message.protocolVersion !== PROTOCOL_VERSION) {

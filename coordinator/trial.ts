@@ -111,7 +111,10 @@ export class Trial {
   receivePartial(round: number, node: Range, sum: GradientSum): { verdict: Verdict; effects: TrialEffect[] } {
     const { phase, options } = this;
     if (phase.kind !== 'step' || round !== phase.round.round) return this.unexpected(round);
-    if (!isTreeNode(node, options.plan.shards) || sum.rows !== this.expectedRows(node, phase.round.stepInEpoch)) {
+    if (
+      !isTreeNode(node, options.plan.shards) ||
+      sum.rows !== this.expectedRows(node, phase.round.stepInEpoch)
+    ) {
       return { verdict: 'invalid', effects: [] };
     }
     if (phase.sum.overlaps(node)) return { verdict: 'late', effects: [] };
@@ -120,7 +123,11 @@ export class Trial {
   }
 
   /** The result of one chunk of the current evaluation. */
-  receiveChunk(round: number, chunk: number, result: ChunkResult): { verdict: Verdict; effects: TrialEffect[] } {
+  receiveChunk(
+    round: number,
+    chunk: number,
+    result: ChunkResult,
+  ): { verdict: Verdict; effects: TrialEffect[] } {
     const { phase } = this;
     if (phase.kind !== 'evaluate' || round !== phase.round.round) return this.unexpected(round);
     if (!phase.sum.fits(chunk, result)) return { verdict: 'invalid', effects: [] };
@@ -181,7 +188,9 @@ export class Trial {
       accuracy: totals.correct / totals.rows,
     };
     const next =
-      stepInEpoch + 1 < plan.stepsPerEpoch ? [this.beginStep(epoch, stepInEpoch + 1)] : this.afterSteps(epoch);
+      stepInEpoch + 1 < plan.stepsPerEpoch
+        ? [this.beginStep(epoch, stepInEpoch + 1)]
+        : this.afterSteps(epoch);
     return [{ type: 'stepped', progress }, ...next];
   }
 
@@ -196,12 +205,22 @@ export class Trial {
     const { trial, classes, evaluationRows, validationRows, testRows } = this.options;
     const rows = split === 'test' ? testRows : validationRows;
     const sum = new EvaluationSum(rows, evaluationRows, classes);
-    const round = { kind: 'evaluate', trial, round: this.nextRound++, units: sum.chunks, epoch, split } as const;
+    const round = {
+      kind: 'evaluate',
+      trial,
+      round: this.nextRound++,
+      units: sum.chunks,
+      epoch,
+      split,
+    } as const;
     this.phase = { kind: 'evaluate', round, sum };
     return { type: 'compute', round, weights: this.weights };
   }
 
-  private finishEvaluation({ epoch, split }: Round & { kind: 'evaluate' }, result: Evaluation): TrialEffect[] {
+  private finishEvaluation(
+    { epoch, split }: Round & { kind: 'evaluate' },
+    result: Evaluation,
+  ): TrialEffect[] {
     if (!Number.isFinite(result.loss)) {
       const message = `epoch ${epoch + 1}: the ${split} loss is not finite: training diverged. Try a smaller --learning-rate.`;
       return this.fail(new AtelierError('run-failed', message));

@@ -9,27 +9,77 @@ const MAX_SEED = Number.MAX_SAFE_INTEGER;
  * the cluster. The descriptions are the help texts of the flags.
  */
 export const TrainingConfig = z.strictObject({
-  model: z.string().min(1).default('cnn').describe('lenet, cnn, dense, or the path of a Keras/tfjs topology (.json)'),
-  dataset: z.string().min(1).default('fashion-mnist').describe('fashion-mnist, or a folder with four IDX files of the same names'),
+  model: z
+    .string()
+    .min(1)
+    .default('cnn')
+    .describe('lenet, cnn, dense, or the path of a Keras/tfjs topology (.json)'),
+  dataset: z
+    .string()
+    .min(1)
+    .default('fashion-mnist')
+    .describe('fashion-mnist, or a folder with four IDX files of the same names'),
   epochs: z.int().min(1).max(100_000).default(5).describe('passes over the training rows'),
-  batchSize: z.int().min(1).max(1_048_576).default(256).describe('rows of one step, over all workers; a multiple of --shards'),
-  shards: z.int().min(1).max(4_096).default(8).describe('fixed parts of the training rows: the most slots that can work on one step'),
+  batchSize: z
+    .int()
+    .min(1)
+    .max(1_048_576)
+    .default(256)
+    .describe('rows of one step, over all workers; a multiple of --shards'),
+  shards: z
+    .int()
+    .min(1)
+    .max(4_096)
+    .default(8)
+    .describe('fixed parts of the training rows: the most slots that can work on one step'),
   optimizer: z.enum(['adam', 'sgd']).default('adam').describe('adam, or sgd with --momentum'),
   learningRate: z.number().positive().max(1_000).default(0.001).describe('step size of the optimizer'),
   momentum: z.number().min(0).lt(1).default(0.9).describe('momentum of sgd'),
-  l2: z.number().min(0).max(1_000).nullable().default(null).describe('L2 strength on dense kernels (default: as the model says; presets 0.0001)'),
-  validationRows: z.int().min(0).default(5_000).describe('the first rows of the training set, kept for validation after each epoch'),
+  l2: z
+    .number()
+    .min(0)
+    .max(1_000)
+    .nullable()
+    .default(null)
+    .describe('L2 strength on dense kernels (default: as the model says; presets 0.0001)'),
+  validationRows: z
+    .int()
+    .min(0)
+    .default(5_000)
+    .describe('the first rows of the training set, kept for validation after each epoch'),
   seed: z.int().min(0).max(MAX_SEED).default(1).describe('seed of every random number'),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 
 /** Where and how it runs. None of it changes the weights. */
 export const ClusterConfig = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, dot, dash and underscore, at most 64').nullable().default(null).describe('name of the run (default: the model)'),
-  workers: z.union([z.int().min(0).max(256), z.literal('auto')]).default(2).describe('local worker processes; auto: one a core; 0: only remote ones'),
-  minWorkers: z.int().min(1).max(1_024).nullable().default(null).describe('start when this many workers have joined (default: the local ones, or 1)'),
-  listen: z.string().default('127.0.0.1:0').describe('host:port for workers to join; port 0 picks a free one'),
-  dataDir: z.string().min(1).nullable().default(null).describe('folder of the files of a named dataset (default: cache, Debian package)'),
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, dot, dash and underscore, at most 64')
+    .nullable()
+    .default(null)
+    .describe('name of the run (default: the model)'),
+  workers: z
+    .union([z.int().min(0).max(256), z.literal('auto')])
+    .default(2)
+    .describe('local worker processes; auto: one a core; 0: only remote ones'),
+  minWorkers: z
+    .int()
+    .min(1)
+    .max(1_024)
+    .nullable()
+    .default(null)
+    .describe('start when this many workers have joined (default: the local ones, or 1)'),
+  listen: z
+    .string()
+    .default('127.0.0.1:0')
+    .describe('host:port for workers to join; port 0 picks a free one'),
+  dataDir: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('folder of the files of a named dataset (default: cache, Debian package)'),
 });
 export type ClusterConfig = z.infer<typeof ClusterConfig>;
 

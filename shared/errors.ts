@@ -19,8 +19,7 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
  * - `refused`: the other side refused us, or we it (token, version, fingerprint).
  * - `protocol`: the other side sent something that is not the protocol.
  */
-export type ErrorCode =
-  'usage' | 'data' | 'model' | 'run-failed' | 'stopped' | 'refused' | 'protocol';
+export type ErrorCode = 'usage' | 'data' | 'model' | 'run-failed' | 'stopped' | 'refused' | 'protocol';
 
 const EXIT_CODES: Record<ErrorCode, ExitCode> = {
   usage: ExitCode.usage,

@@ -1,6 +1,7 @@
 import { Piscina } from 'piscina';
 import { AtelierError, messageOf } from '../shared/errors.js';
-import type { EvaluateResult, GradientResult, SlotTask, WarmUpResult } from './slot.js';
+import { EagerLock } from './eager-lock.js';
+import type { EvaluateResult, GradientResult, SlotData, SlotTask, WarmUpResult } from './slot.js';
 
 /** Tasks that may wait for a slot: every shard of a large step. */
 const MAX_QUEUED_TASKS = 65_536;
@@ -20,6 +21,7 @@ export class ComputePool {
       idleTimeout: Number.POSITIVE_INFINITY,
       maxQueue: MAX_QUEUED_TASKS,
       recordTiming: false,
+      workerData: { eagerLock: EagerLock.memory() } satisfies SlotData,
     });
   }
 

@@ -4,6 +4,7 @@ import { AtelierError, invariant } from '../shared/errors.js';
 import type { TensorSpec } from '../shared/layout.js';
 import { instantiate } from '../shared/models/compile.js';
 import type { RunSpec } from '../shared/protocol/messages.js';
+import type { EagerLock } from './eager-lock.js';
 import type { Batch, EvaluationFigures, GradientFigures, ModelFunctions } from './model-functions.js';
 import { tf } from './tensorflow.js';
 
@@ -22,8 +23,11 @@ export class EagerFunctions implements ModelFunctions {
   private readonly trainable: readonly Weight[];
   private readonly state: readonly Weight[];
 
-  private constructor(model: LayersModel, spec: RunSpec) {
+  private readonly lock: EagerLock;
+
+  private constructor(model: LayersModel, spec: RunSpec, lock: EagerLock) {
     this.model = model;
+    this.lock = lock;
     this.inputShape = (model.inputs[0]?.shape.slice(1) ?? []) as number[];
     this.classes = spec.dataset.classNames.length;
     const weights = matchWeights(model, spec.layout.tensors);
@@ -31,12 +35,26 @@ export class EagerFunctions implements ModelFunctions {
     this.state = weights.filter(({ spec: tensor }) => tensor.offset >= spec.layout.trainable);
   }
 
-  static async create(spec: RunSpec): Promise<EagerFunctions> {
+  static async create(spec: RunSpec, lock: EagerLock): Promise<EagerFunctions> {
     const { class_name, config } = spec.topology as { class_name: string; config: Record<string, unknown> };
-    return new EagerFunctions(await instantiate({ class_name, config }), spec);
+    // Every op of it runs before its first await.
+    const building = lock.with(() => instantiate({ class_name, config }));
+    return new EagerFunctions(await building, spec, lock);
   }
 
   gradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures {
+    return this.lock.with(() => this.eagerGradient(weights, batch, out));
+  }
+
+  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures {
+    return this.lock.with(() => this.eagerEvaluate(weights, batch));
+  }
+
+  dispose(): void {
+    this.model.dispose();
+  }
+
+  private eagerGradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures {
     this.assign(weights);
     return tf.tidy(() => {
       const images = this.images(batch);
@@ -70,7 +88,7 @@ export class EagerFunctions implements ModelFunctions {
     });
   }
 
-  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures {
+  private eagerEvaluate(weights: Float32Array, batch: Batch): EvaluationFigures {
     this.assign(weights);
     return tf.tidy(() => {
       const labels = tf.tensor1d(batch.labels, 'int32');
@@ -78,10 +96,6 @@ export class EagerFunctions implements ModelFunctions {
       const predictions = tf.argMax(logits, 1).dataSync() as Int32Array;
       return { lossSum: this.lossSum(logits, labels).dataSync()[0] as number, predictions };
     });
-  }
-
-  dispose(): void {
-    this.model.dispose();
   }
 
   private assign(weights: Float32Array): void {
@@ -108,7 +122,10 @@ function matchWeights(model: LayersModel, tensors: readonly TensorSpec[]): Weigh
   return tensors.map((spec) => {
     const weight = byName.get(spec.name);
     if (weight === undefined || weight.shape.join() !== spec.shape.join()) {
-      throw new AtelierError('protocol', `the topology has no weight ${spec.name} of [${spec.shape.join(', ')}]`);
+      throw new AtelierError(
+        'protocol',
+        `the topology has no weight ${spec.name} of [${spec.shape.join(', ')}]`,
+      );
     }
     // tfjs declares `val` protected; it is the variable that gradients are taken of.
     return { spec, variable: (weight as unknown as { val: Variable }).val };

@@ -37,8 +37,11 @@ export class RowStore {
     this.asked = new Bitmap(rows);
     this.complete = local !== null && local.info.sha256 === info.sha256;
     this.images =
-      local !== null && this.complete ? local.images : new Uint8Array(new SharedArrayBuffer(rows * this.imageBytes));
-    this.labels = local !== null && this.complete ? local.labels : new Uint8Array(new SharedArrayBuffer(rows));
+      local !== null && this.complete
+        ? local.images
+        : new Uint8Array(new SharedArrayBuffer(rows * this.imageBytes));
+    this.labels =
+      local !== null && this.complete ? local.labels : new Uint8Array(new SharedArrayBuffer(rows));
   }
 
   get memory(): RowMemory {

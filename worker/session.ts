@@ -228,7 +228,8 @@ export class WorkerSession {
     response.on('data', (chunk: string) => (text = (text + chunk).slice(0, MAX_REFUSAL_BYTES)));
     response.on('close', () => {
       if (speaksAtelier && status === 503) this.end({ kind: 'unreachable', reason: text });
-      else if (speaksAtelier) this.end(new AtelierError('refused', `the coordinator refused this worker: ${text}`));
+      else if (speaksAtelier)
+        this.end(new AtelierError('refused', `the coordinator refused this worker: ${text}`));
       else this.end(notACoordinator(this.options.url, `it answered HTTP ${status}`));
     });
   }

@@ -3,11 +3,19 @@
  * carry handles to shared memory; results are a few numbers.
  */
 import { performance } from 'node:perf_hooks';
+import { workerData } from 'piscina';
 import { RunSpec } from '../shared/protocol/messages.js';
+import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
 import type { RowMemory } from './row-store.js';
 import { tensorflowVersion, tf } from './tensorflow.js';
+
+/** What every slot of a process gets when it starts. */
+export interface SlotData {
+  /** Memory of the process's `EagerLock`. */
+  readonly eagerLock: SharedArrayBuffer;
+}
 
 /** What a slot needs to know of a run; all of it on shared memory, so that posting it is free. */
 export interface RunMemory {
@@ -55,6 +63,8 @@ interface LoadedRun {
   readonly functions: ModelFunctions;
 }
 
+const eagerLock = new EagerLock((workerData as SlotData).eagerLock);
+
 /** The run whose model is loaded. A slot works for one run at a time. */
 let loaded: LoadedRun | undefined;
 
@@ -63,7 +73,7 @@ async function load(memory: RunMemory): Promise<LoadedRun> {
   loaded?.functions.dispose();
   const text = Buffer.from(new Uint8Array(memory.spec)).toString('utf8');
   const spec = RunSpec.parse(JSON.parse(text));
-  loaded = { id: memory.id, spec, functions: await EagerFunctions.create(spec) };
+  loaded = { id: memory.id, spec, functions: await EagerFunctions.create(spec, eagerLock) };
   return loaded;
 }
 

@@ -73,7 +73,10 @@ export class TrialWork {
 
   private setWeights(weights: Uint8Array): void {
     if (weights.byteLength !== this.weights.byteLength) {
-      throw new AtelierError('protocol', `weights of ${weights.byteLength} bytes, not ${this.weights.byteLength}`);
+      throw new AtelierError(
+        'protocol',
+        `weights of ${weights.byteLength} bytes, not ${this.weights.byteLength}`,
+      );
     }
     new Uint8Array(this.weights).set(weights);
   }
@@ -82,15 +85,14 @@ export class TrialWork {
     const tree = new TreeSum(node, addGradientSums);
     const shards = Array.from({ length: node.count }, (_, i) => node.start + i);
     let computeMs = 0;
-    let total: GradientSum | undefined;
-    await Promise.all(
+    const totals = await Promise.all(
       shards.map(async (shard) => {
         const part = await this.computeShard(shard, epoch, stepInEpoch);
         computeMs += part.computeMs;
-        total = tree.add({ start: shard, count: 1 }, part.sum) ?? total;
+        return tree.add({ start: shard, count: 1 }, part.sum);
       }),
     );
-    const sum = total as GradientSum | undefined;
+    const sum = totals.find((total) => total !== undefined);
     invariant(sum !== undefined, 'all shards of the node are in');
     const { rows, lossSum, correct, values } = sum;
     this.context.send(
@@ -111,7 +113,12 @@ export class TrialWork {
     const rows = order.slice(stepInEpoch * microBatch, stepInEpoch * microBatch + count);
     const { pool, memory } = this.context;
     const out = this.gradientBuffer(shard);
-    const { lossSum, correct, computeMs } = await pool.gradient({ run: memory, weights: this.weights, out, rows });
+    const { lossSum, correct, computeMs } = await pool.gradient({
+      run: memory,
+      weights: this.weights,
+      out,
+      rows,
+    });
     return { sum: { rows: count, lossSum, correct, values: new Float32Array(out) }, computeMs };
   }
 
@@ -120,7 +127,11 @@ export class TrialWork {
     const rows = this.splits[split].slice(chunk * spec.evaluationRows, (chunk + 1) * spec.evaluationRows);
     if (rows.length === 0) throw new AtelierError('protocol', `there is no ${split} chunk ${chunk}`);
     await store.ensure(rows);
-    const { lossSum, confusion, computeMs } = await pool.evaluate({ run: memory, weights: this.weights, rows });
+    const { lossSum, confusion, computeMs } = await pool.evaluate({
+      run: memory,
+      weights: this.weights,
+      rows,
+    });
     this.context.send(
       { type: 'evaluated', trial: this.trial, round, chunk, rows: rows.length, lossSum, computeMs },
       bytesOf(confusion),

@@ -31,7 +31,9 @@ export function readMaybeGzipped(path: string): Buffer {
     const bytes = readFileSync(path);
     return path.endsWith('.gz') ? gunzipSync(bytes, { maxOutputLength: MAX_IDX_BYTES }) : bytes;
   } catch (cause) {
-    throw new AtelierError('data', `cannot read ${path}: ${messageOf(cause)}. Fetch the file again.`, { cause });
+    throw new AtelierError('data', `cannot read ${path}: ${messageOf(cause)}. Fetch the file again.`, {
+      cause,
+    });
   }
 }
 

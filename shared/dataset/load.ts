@@ -152,7 +152,10 @@ function classNames(dataset: string, folder: string, labels: Uint8Array): string
   if (dataset === FASHION_MNIST.name) return [...FASHION_MNIST.classNames];
   const path = join(folder, CLASS_NAMES_FILE);
   if (!existsSync(path)) return Array.from({ length: classes }, (_, i) => String(i));
-  const names = readFileSync(path, 'utf8').split('\n').map((line) => line.trim()).filter(Boolean);
+  const names = readFileSync(path, 'utf8')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
   if (names.length !== classes) {
     throw new AtelierError('data', `${path} has ${names.length} names, the labels have ${classes} classes`);
   }

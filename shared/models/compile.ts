@@ -46,7 +46,9 @@ export async function instantiate(topology: Topology): Promise<LayersModel> {
   try {
     return await models.modelFromJSON(structuredClone(topology) as never);
   } catch (cause) {
-    throw new AtelierError('model', `TensorFlow.js cannot build this topology: ${messageOf(cause)}`, { cause });
+    throw new AtelierError('model', `TensorFlow.js cannot build this topology: ${messageOf(cause)}`, {
+      cause,
+    });
   }
 }
 
@@ -75,21 +77,27 @@ export async function compileModel(
   try {
     if (model.inputs.length !== 1 || !inputMatches(model, image)) {
       const has = model.inputs.map((input) => `[${input.shape.slice(1).join(', ')}]`).join(' and ');
-      throw new AtelierError('model', `the model takes ${has}, the dataset has images of [${image.join(', ')}]`);
+      throw new AtelierError(
+        'model',
+        `the model takes ${has}, the dataset has images of [${image.join(', ')}]`,
+      );
     }
     const output = model.outputs.length === 1 ? model.outputs[0]?.shape : undefined;
     if (output?.length !== 2 || output[1] !== classes) {
       const has = model.outputs.map((o) => `[${o.shape.slice(1).join(', ')}]`).join(' and ');
       throw new AtelierError('model', `the model's output is ${has}, the dataset has ${classes} classes`);
     }
-    const weights = collectWeights(model.layers as unknown as LayerLike[]);
+    const weights = collectWeights(model.layers);
     if (weights.trainable.length === 0) {
       throw new AtelierError('model', 'the model has no trainable weights: nothing to train');
     }
     const layout = makeLayout(weights.trainable.map(shapeOf), weights.state.map(shapeOf));
     const names = new Set(layout.tensors.map((tensor) => tensor.name));
     if (names.size !== layout.tensors.length) {
-      throw new AtelierError('model', 'two weights of the model have the same name: give every layer its own');
+      throw new AtelierError(
+        'model',
+        'two weights of the model have the same name: give every layer its own',
+      );
     }
     const recipes = [...weights.trainable, ...weights.state].map((weight) => recipeOf(weight));
     return { topology: exact, training, layout, recipes };
@@ -133,9 +141,13 @@ function recipeOf({ layer, weight }: OwnedWeight): WeightRecipe {
   const role = camelCase(weight.originalName.slice(weight.originalName.lastIndexOf('/') + 1));
   const initializer = config[`${role}Initializer`] as InitializerConfig | null | undefined;
   if (initializer === undefined || initializer === null) {
-    throw new AtelierError('model', `layer "${layer.name}": no initializer is known for ${weight.originalName}`);
+    throw new AtelierError(
+      'model',
+      `layer "${layer.name}": no initializer is known for ${weight.originalName}`,
+    );
   }
-  const regularizer = config[`${role}Regularizer`] as { config?: { l1?: number; l2?: number } } | null | undefined;
+  const regularizer = config[`${role}Regularizer`] as
+    { config?: { l1?: number; l2?: number } } | null | undefined;
   return { initializer, l1: regularizer?.config?.l1 ?? 0, l2: regularizer?.config?.l2 ?? 0 };
 }
 

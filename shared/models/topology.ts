@@ -109,7 +109,7 @@ function outputLayer(topology: Topology): { class_name: string; config: Json } {
  * @throws AtelierError `model` for what central training cannot honour
  */
 export function trainingTopology(topology: Topology): Topology {
-  const copy = structuredClone(topology) as Topology;
+  const copy = structuredClone(topology);
   for (const { class_name: className, config } of layersOf(copy)) {
     const name = typeof config['name'] === 'string' ? config['name'] : className;
     for (const key of Object.keys(config)) {
