@@ -85,18 +85,21 @@ function readConfigFile(path: string): Record<string, unknown> {
  * @throws AtelierError `usage`
  */
 export function readToken(tokenFile: string | undefined, env: NodeJS.ProcessEnv): string | null {
-  if (tokenFile === undefined) return env['ATELIER_TOKEN'] ?? null;
+  const fromEnv = env['ATELIER_TOKEN'] ?? '';
+  if (tokenFile === undefined) return fromEnv === '' ? null : checkToken(fromEnv, 'ATELIER_TOKEN');
   let token: string;
   try {
     token = readFileSync(tokenFile, 'utf8').trim();
   } catch (cause) {
     throw new AtelierError('usage', `--token-file ${tokenFile}: ${messageOf(cause)}`, { cause });
   }
-  if (!/^[\x21-\x7e]{16,512}$/.test(token)) {
-    throw new AtelierError(
-      'usage',
-      `--token-file ${tokenFile}: a token is 16 to 512 visible characters, such as "openssl rand -hex 32" prints`,
-    );
-  }
-  return token;
+  return checkToken(token, `--token-file ${tokenFile}`);
+}
+
+function checkToken(token: string, source: string): string {
+  if (/^[\x21-\x7e]{16,512}$/.test(token)) return token;
+  throw new AtelierError(
+    'usage',
+    `${source}: a token is 16 to 512 visible characters, such as "openssl rand -hex 32" prints`,
+  );
 }

@@ -49,6 +49,10 @@ export class Terminal implements RunObserver {
     this.betweenBars(`${pc.red('-')} worker ${name} left: ${reason}`);
   }
 
+  warned(worker: string, message: string): void {
+    this.betweenBars(`${pc.yellow('!')} ${worker}: ${message}`);
+  }
+
   started(workers: number, slots: number): void {
     this.line(`Training on ${workers} workers with ${slots} slots`);
     this.epochStartedAt = Date.now();

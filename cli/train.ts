@@ -72,8 +72,7 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
   const { local, slots, minWorkers } = clusterSize(config);
 
   const runDir = flags.runDir ?? join('runs', runName(startedAt, config.name ?? modelName(config)));
-  const directory = RunDirectory.create(runDir);
-  directory.writeConfig(config);
+  const directory = new RunDirectory(runDir);
   const stream = flags.json === true ? process.stderr : process.stdout;
   const terminal = new Terminal({ stream, quiet: flags.quiet === true, config });
   const run = new Run({
@@ -85,8 +84,10 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
     clock: systemClock,
     minWorkers,
   });
-  directory.writeManifest(await manifest(startedAt, config, dataset, model));
   const server = await CoordinatorServer.listen({ listen, token, listener: run, clock: systemClock });
+  directory.create();
+  directory.writeConfig(config);
+  directory.writeManifest(await manifest(startedAt, config, dataset, model));
   terminal.line(
     `${modelName(config)}: ${model.layout.trainable.toLocaleString('en-US')} parameters, ` +
       `${(dataset.info.trainRows - config.validationRows).toLocaleString('en-US')} training rows, ` +

@@ -9,6 +9,7 @@ import { writeFileAtomic } from './files.js';
 export type RunEvent =
   | { type: 'worker-joined'; worker: number; name: string; host: string; slots: number }
   | { type: 'worker-left'; worker: number; name: string; reason: string }
+  | { type: 'warning'; worker: number; name: string; message: string }
   | { type: 'lease'; trial: number; leases: { worker: string; start: number; count: number }[] }
   | { type: 'started'; workers: number }
   | { type: 'ended'; status: Summary['status']; reason: string | null };
@@ -21,25 +22,30 @@ export const runName = (now: Date, name: string): string =>
 export class RunDirectory {
   readonly path: string;
 
-  private constructor(path: string) {
-    this.path = path;
+  /** @throws AtelierError `usage` when `path` exists: nothing is ever written over */
+  constructor(path: string) {
+    this.path = resolve(path);
+    if (existsSync(this.path)) throw this.exists();
   }
 
-  /** @throws AtelierError `usage` when `path` exists or cannot be made: nothing is ever written over. */
-  static create(path: string): RunDirectory {
-    const absolute = resolve(path);
-    if (existsSync(absolute)) {
-      throw new AtelierError('usage', `the run directory ${path} exists: name another with --run-dir`);
-    }
+  /**
+   * Makes the folder, once nothing else can refuse the run.
+   * @throws AtelierError `usage` when it cannot be made
+   */
+  create(): void {
     try {
-      mkdirSync(dirname(absolute), { recursive: true });
-      mkdirSync(absolute);
+      mkdirSync(dirname(this.path), { recursive: true });
+      mkdirSync(this.path);
     } catch (cause) {
-      throw new AtelierError('usage', `cannot make the run directory ${path}: ${messageOf(cause)}`, {
+      if (existsSync(this.path)) throw this.exists();
+      throw new AtelierError('usage', `cannot make the run directory ${this.path}: ${messageOf(cause)}`, {
         cause,
       });
     }
-    return new RunDirectory(absolute);
+  }
+
+  private exists(): AtelierError {
+    return new AtelierError('usage', `the run directory ${this.path} exists: name another with --run-dir`);
   }
 
   writeConfig(config: RunConfig): void {

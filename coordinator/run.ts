@@ -22,10 +22,14 @@ import { Trial, type Round, type StepProgress, type TrialEffect, type Verdict } 
 /** Rows of one evaluation chunk: small enough to share out, large enough to be fast. */
 export const EVALUATION_ROWS = 250;
 
+/** Warnings shown and kept; further ones say nothing new. */
+const MAX_WARNINGS = 100;
+
 /** Who watches a run: the terminal, metrics. Every method is called synchronously and must not throw. */
 export interface RunObserver {
   workerJoined(name: string, host: string, slots: number): void;
   workerLeft(name: string, reason: string): void;
+  warned(worker: string, message: string): void;
   started(workers: number, slots: number): void;
   stepped(progress: StepProgress, imagesPerSecond: number): void;
   evaluating(split: 'validation' | 'test'): void;
@@ -112,6 +116,7 @@ export class Run implements SessionListener {
       batchSize: config.batchSize,
       shards: config.shards,
       evaluationRows: EVALUATION_ROWS,
+      step: config.step,
       dataset: dataset.info,
       layout: model.layout,
       topology: { ...model.training },
@@ -197,6 +202,9 @@ export class Run implements SessionListener {
     switch (message.type) {
       case 'need-rows':
         member.rows.request(payload);
+        return;
+      case 'warning':
+        this.warn(member, message.message);
         return;
       case 'failed':
         this.stop(new AtelierError('run-failed', `worker ${member.hello.name} failed: ${message.message}`));
@@ -330,6 +338,15 @@ export class Run implements SessionListener {
   // ---- bookkeeping -----------------------------------------------------------------------------------------
 
   private lastLeases = '';
+  private readonly warnings = new Set<string>();
+
+  /** Tells people once what several workers may say. */
+  private warn({ worker, hello }: Member, message: string): void {
+    if (this.warnings.has(message) || this.warnings.size >= MAX_WARNINGS) return;
+    this.warnings.add(message);
+    this.record({ type: 'warning', worker, name: hello.name, message });
+    this.options.observer.warned(hello.name, message);
+  }
 
   /** Step leases go into the log when they change. */
   private recordLeases(trial: number, leases: readonly Lease[], kind: Round['kind']): void {

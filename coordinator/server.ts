@@ -90,9 +90,10 @@ export class CoordinatorServer {
     return `ws://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
   }
 
-  /** Takes no more connections; those open are ended by their sessions. */
+  /** Takes no more connections and ends those that are still open. */
   async close(): Promise<void> {
     this.sockets.close();
+    for (const socket of this.sockets.clients) socket.terminate();
     await new Promise<void>((resolve) => {
       this.http.close(() => resolve());
       this.http.closeAllConnections();

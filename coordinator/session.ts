@@ -8,6 +8,7 @@ import {
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import type { Clock } from '../shared/clock.js';
+import { closeReason } from '../shared/protocol/close-reason.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -89,7 +90,7 @@ export class Session {
 
   close(code: CloseCode, reason: string): void {
     if (this.state.kind === 'closed') return;
-    this.socket.close(code, reason.slice(0, 120));
+    this.socket.close(code, closeReason(reason));
     // A peer that does not answer the close is not waited for.
     const cancel = this.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
     this.socket.once('close', cancel);

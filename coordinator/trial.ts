@@ -112,6 +112,7 @@ export class Trial {
     const { phase, options } = this;
     if (phase.kind !== 'step' || round !== phase.round.round) return this.unexpected(round);
     if (
+      sum.correct > sum.rows ||
       !isTreeNode(node, options.plan.shards) ||
       sum.rows !== this.expectedRows(node, phase.round.stepInEpoch)
     ) {

@@ -4,6 +4,10 @@ import { AtelierError } from './errors.js';
 /** The largest seed: what a double holds exactly. */
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 
+/** How workers run a step: as one compiled graph, op by op, or compiled where the model allows it. */
+export const StepMode = z.enum(['auto', 'compiled', 'eager']);
+export type StepMode = z.infer<typeof StepMode>;
+
 /**
  * What decides the weights. Two runs with the same values, data and platform end in the same bits, whatever
  * the cluster. The descriptions are the help texts of the flags.
@@ -42,6 +46,7 @@ export const TrainingConfig = z.strictObject({
     .nullable()
     .default(null)
     .describe('L2 strength on dense kernels (default: as the model says; presets 0.0001)'),
+  step: StepMode.default('auto').describe('compiled, eager, or auto: compiled where the model allows it'),
   validationRows: z
     .int()
     .min(0)

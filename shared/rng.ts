@@ -68,11 +68,13 @@ export class RandomStream {
   private readonly key: readonly [number, number];
   private readonly address: StreamAddress;
   private readonly block = new Uint32Array(4);
-  private blockIndex = 0;
+  private blockIndex: number;
   private used = 4;
 
-  constructor(address: StreamAddress) {
+  /** @param index block of four words to start at, < 2^32 */
+  constructor(address: StreamAddress, index = 0) {
     this.address = address;
+    this.blockIndex = index;
     this.key = [address.seed >>> 0, Math.floor(address.seed / TWO_32) >>> 0];
   }
 

@@ -5,6 +5,8 @@ export interface Batch {
   readonly images: Uint8Array;
   /** Class numbers. */
   readonly labels: Int32Array;
+  /** Two words that random layers draw from in training: a pure function of the micro-batch's address. */
+  readonly seed: Int32Array;
 }
 
 export interface GradientFigures {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../shared/clock.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, messageOf } from '../shared/errors.js';
+import { closeReason } from '../shared/protocol/close-reason.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -24,6 +25,8 @@ import type { ComputePool } from './compute-pool.js';
 import { RowStore } from './row-store.js';
 import { TrialWork, type RunContext } from './trial-work.js';
 
+/** The longest text sent to people. */
+const MAX_TEXT_CHARS = 4_000;
 /** The most of a refusal's text that is read. */
 const MAX_REFUSAL_BYTES = 4_096;
 
@@ -50,7 +53,7 @@ export type SessionEnd = { kind: 'finished' | 'unreachable' | 'lost'; reason: st
 
 type State =
   | { kind: 'connecting' }
-  | { kind: 'greeting' }
+  | { kind: 'greeting'; cancelDeadline: () => void }
   | { kind: 'joined'; worker: number; cancelHeartbeat: () => void; cancelDeadline: () => void }
   | { kind: 'finishing'; reason: string }
   | { kind: 'over' };
@@ -88,14 +91,12 @@ export class WorkerSession {
   /** Leaves: the connection is closed, the session ends as `finished`. */
   leave(reason: string): void {
     this.setState({ kind: 'finishing', reason });
-    this.socket.close(1000, reason);
+    this.socket.close(1000, closeReason(reason));
   }
 
   private setState(state: State): void {
-    if (this.state.kind === 'joined') {
-      this.state.cancelHeartbeat();
-      this.state.cancelDeadline();
-    }
+    if (this.state.kind === 'joined') this.state.cancelHeartbeat();
+    if (this.state.kind === 'joined' || this.state.kind === 'greeting') this.state.cancelDeadline();
     this.state = state;
   }
 
@@ -105,7 +106,8 @@ export class WorkerSession {
   }
 
   private onOpen(): void {
-    this.setState({ kind: 'greeting' });
+    const cancelDeadline = this.options.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
+    this.setState({ kind: 'greeting', cancelDeadline });
     this.send({ type: 'hello', protocolVersion: PROTOCOL_VERSION, ...this.options.hello });
   }
 
@@ -166,11 +168,17 @@ export class WorkerSession {
     const store = new RowStore(spec.dataset, this.options.local, (bitmap) =>
       this.send({ type: 'need-rows' }, bitmap),
     );
+    const warned = new Set<string>();
     return {
       spec,
       store,
       pool: this.options.pool,
       memory: { id: ++lastRunId, spec: shared, rows: store.memory },
+      warn: (message) => {
+        if (warned.has(message)) return;
+        warned.add(message);
+        this.send({ type: 'warning', message: message.slice(0, MAX_TEXT_CHARS) });
+      },
       send: (message, payload) => (payload === undefined ? this.send(message) : this.send(message, payload)),
     };
   }
@@ -183,11 +191,11 @@ export class WorkerSession {
   private fail(error: unknown): void {
     if (this.state.kind === 'finishing' || this.state.kind === 'over') return;
     if (error instanceof AtelierError && error.code === 'protocol') {
-      this.socket.close(CloseCode.badFrame, error.message.slice(0, 120));
+      this.socket.close(CloseCode.badFrame, closeReason(error.message));
       this.end(error);
       return;
     }
-    this.send({ type: 'failed', message: messageOf(error).slice(0, 4_000) });
+    this.send({ type: 'failed', message: messageOf(error).slice(0, MAX_TEXT_CHARS) });
     this.socket.close(1011, 'the worker failed');
     this.end(new AtelierError('run-failed', messageOf(error), { cause: error }));
   }

@@ -5,6 +5,8 @@
 import { performance } from 'node:perf_hooks';
 import { workerData } from 'piscina';
 import { RunSpec } from '../shared/protocol/messages.js';
+import { CompiledFunctions } from './compiled/compiled-functions.js';
+import { TraceRefused } from './compiled/trace.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
@@ -34,6 +36,8 @@ export type SlotTask =
       readonly out: SharedArrayBuffer;
       /** Dataset rows of the micro-batch. */
       readonly rows: Uint32Array;
+      /** Two words for the random layers. */
+      readonly seed: Int32Array;
     }
   | {
       readonly kind: 'evaluate';
@@ -48,6 +52,8 @@ export interface WarmUpResult {
 export interface GradientResult {
   readonly lossSum: number;
   readonly correct: number;
+  /** Why the step ran eagerly although it should be compiled. */
+  readonly fallback: string | null;
   readonly computeMs: number;
 }
 export interface EvaluateResult {
@@ -61,6 +67,16 @@ interface LoadedRun {
   readonly id: number;
   readonly spec: RunSpec;
   readonly functions: ModelFunctions;
+  /** Why the model runs eagerly although it should be compiled. */
+  readonly fallback: string | null;
+}
+
+interface LoadedRun {
+  readonly id: number;
+  readonly spec: RunSpec;
+  readonly functions: ModelFunctions;
+  /** Why the model runs eagerly although it should be compiled. */
+  readonly fallback: string | null;
 }
 
 const eagerLock = new EagerLock((workerData as SlotData).eagerLock);
@@ -73,12 +89,32 @@ async function load(memory: RunMemory): Promise<LoadedRun> {
   loaded?.functions.dispose();
   const text = Buffer.from(new Uint8Array(memory.spec)).toString('utf8');
   const spec = RunSpec.parse(JSON.parse(text));
-  loaded = { id: memory.id, spec, functions: await EagerFunctions.create(spec, eagerLock) };
+  loaded = { id: memory.id, spec, ...(await modelFunctions(spec)) };
   return loaded;
 }
 
+/** Compiled functions where the run asks for them and the model allows it, else eager ones. */
+async function modelFunctions(spec: RunSpec): Promise<Pick<LoadedRun, 'functions' | 'fallback'>> {
+  if (spec.step === 'eager')
+    return { functions: await EagerFunctions.create(spec, eagerLock), fallback: null };
+  const compiled = await CompiledFunctions.create(spec, eagerLock);
+  try {
+    compiled.prepare(spec.batchSize / spec.shards, imageBytes(spec));
+    return { functions: compiled, fallback: null };
+  } catch (error) {
+    compiled.dispose();
+    if (!(error instanceof TraceRefused)) throw error;
+    if (spec.step === 'compiled') {
+      throw new Error(`--step compiled: this model cannot be compiled: ${error.message}`, { cause: error });
+    }
+    return { functions: await EagerFunctions.create(spec, eagerLock), fallback: error.message };
+  }
+}
+
+const imageBytes = (spec: RunSpec): number => spec.dataset.imageShape.reduce((size, d) => size * d, 1);
+
 /** Copies the rows of a batch out of the row store. */
-function gather(memory: RowMemory, rows: Uint32Array, imageBytes: number): Batch {
+function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageBytes: number): Batch {
   const allImages = new Uint8Array(memory.images);
   const allLabels = new Uint8Array(memory.labels);
   const images = new Uint8Array(rows.length * imageBytes);
@@ -88,22 +124,25 @@ function gather(memory: RowMemory, rows: Uint32Array, imageBytes: number): Batch
     images.set(allImages.subarray(row * imageBytes, (row + 1) * imageBytes), i * imageBytes);
     labels[i] = allLabels[row] as number;
   }
-  return { rows: rows.length, images, labels };
+  return { rows: rows.length, images, labels, seed };
 }
+
+/** Evaluation draws nothing. */
+const NO_SEED = new Int32Array(2);
 
 export default async function slot(task: SlotTask): Promise<WarmUpResult | GradientResult | EvaluateResult> {
   if (task.kind === 'warm-up') {
     await tf.ready();
     return { tensorflow: tensorflowVersion() };
   }
-  const { spec, functions } = await load(task.run);
+  const { spec, functions, fallback } = await load(task.run);
   const startedAt = performance.now();
-  const [height, width, channels] = spec.dataset.imageShape;
-  const batch = gather(task.run.rows, task.rows, height * width * channels);
+  const seed = task.kind === 'gradient' ? task.seed : NO_SEED;
+  const batch = gather(task.run.rows, task.rows, seed, imageBytes(spec));
   const weights = new Float32Array(task.weights);
   if (task.kind === 'gradient') {
     const figures = functions.gradient(weights, batch, new Float32Array(task.out));
-    return { ...figures, computeMs: performance.now() - startedAt };
+    return { ...figures, fallback, computeMs: performance.now() - startedAt };
   }
   const { lossSum, predictions } = functions.evaluate(weights, batch);
   const classes = spec.dataset.classNames.length;

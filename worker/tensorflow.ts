@@ -3,12 +3,59 @@
  * wait for TensorFlow.
  *
  * `TF_NUM_INTRAOP_THREADS=1` must be in the process's environment before the first import: with more, the bits of
- * a result depend on the machine's load (see ARCHITECTURE.md).
+ * a result depend on the number of threads (see ARCHITECTURE.md).
  */
 import tf from '@tensorflow/tfjs-node';
+import type { Tensor } from '@tensorflow/tfjs-core';
+import type { AttrKinds, OpAttr } from './compiled/graph-def.js';
 
 export { tf };
 
+export interface OutputMetadata {
+  readonly id: number;
+  readonly shape: number[];
+  readonly dtype: number;
+}
+
+/** tfjs-node's native addon: what of it is used here (its own types are not exported). */
+export interface Binding extends AttrKinds {
+  readonly TF_Version: string;
+  readonly TF_FLOAT: number;
+  readonly TF_INT32: number;
+  readonly TF_INT64: number;
+  readonly TF_BOOL: number;
+  readonly TF_UINT8: number;
+  createTensor(shape: readonly number[], dtype: number, values: ArrayBufferView | readonly unknown[]): number;
+  deleteTensor(id: number): void;
+  tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array;
+  executeOp(
+    name: string,
+    attrs: readonly OpAttr[],
+    inputIds: readonly number[],
+    outputs: number,
+  ): OutputMetadata[];
+  loadSavedModel(folder: string, tags: string): number;
+  deleteSavedModel(id: number): void;
+  runSavedModel(id: number, inputIds: readonly number[], inputs: string, outputs: string): OutputMetadata[];
+  getNumOfTensors(): number;
+  getNumOfSavedModels(): number;
+}
+
+/** tfjs-node's backend: what of it is used here. */
+export interface NodeBackend {
+  binding: Binding;
+  getInputTensorIds(tensors: readonly Tensor[]): number[];
+  createOutputTensor(metadata: OutputMetadata): Tensor;
+  executeSingleOutput(name: string, attrs: readonly OpAttr[], inputs: readonly Tensor[]): Tensor;
+  executeMultipleOutputs(
+    name: string,
+    attrs: readonly OpAttr[],
+    inputs: readonly Tensor[],
+    outputs: number,
+  ): Tensor[];
+}
+
+export const nodeBackend = (): NodeBackend => tf.backend() as unknown as NodeBackend;
+
 /** Version of the native library. */
-export const tensorflowVersion = (): string =>
-  (tf.backend() as unknown as { binding: { TF_Version: string } }).binding.TF_Version;
+export const tensorflowVersion = (): string => nodeBackend().binding.TF_Version;

@@ -9,6 +9,7 @@ import type {
   Split,
   WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
+import { Purpose, RandomStream } from '../shared/rng.js';
 import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, TreeSum, type Range } from '../shared/tree.js';
 import type { ComputePool } from './compute-pool.js';
@@ -25,6 +26,8 @@ export interface RunContext {
   readonly store: RowStore;
   readonly pool: ComputePool;
   readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
+  /** Tells the coordinator something people should know; repeating it is free. */
+  readonly warn: (message: string) => void;
 }
 
 /** A worker's part of one trial: computes the shards and chunks it holds leases on, and answers. */
@@ -113,12 +116,15 @@ export class TrialWork {
     const rows = order.slice(stepInEpoch * microBatch, stepInEpoch * microBatch + count);
     const { pool, memory } = this.context;
     const out = this.gradientBuffer(shard);
-    const { lossSum, correct, computeMs } = await pool.gradient({
+    const seed = this.seedWords(epoch, shard, stepInEpoch);
+    const { lossSum, correct, computeMs, fallback } = await pool.gradient({
       run: memory,
       weights: this.weights,
       out,
       rows,
+      seed,
     });
+    if (fallback !== null) this.context.warn(`${fallback}: this model is not compiled, steps are slower`);
     return { sum: { rows: count, lossSum, correct, values: new Float32Array(out) }, computeMs };
   }
 
@@ -151,6 +157,14 @@ export class TrialWork {
       await this.context.store.ensure(order);
     }
     return order;
+  }
+
+  /** Where the random layers of a micro-batch start: the block of the shard's stream that belongs to the step. */
+  private seedWords(epoch: number, shard: number, stepInEpoch: number): Int32Array {
+    const { seed } = this.context.spec;
+    const address = { seed, purpose: Purpose.dropout, trial: this.trial, epoch, shard };
+    const stream = new RandomStream(address, stepInEpoch);
+    return Int32Array.of(stream.uint32(), stream.uint32());
   }
 
   private gradientBuffer(shard: number): SharedArrayBuffer {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { AtelierError } from '../errors.js';
 import { cachedDatasetDir } from '../paths.js';
 import type { DatasetInfo } from '../protocol/messages.js';
@@ -106,7 +106,7 @@ export function loadDataset(source: DatasetSource): Dataset {
     images,
     labels,
     info: {
-      name: source.dataset,
+      name: basename(source.dataset),
       sha256: createHash('sha256').update(digests.join('')).digest('hex'),
       trainRows: train.labels.length,
       testRows: test.labels.length,

@@ -2,7 +2,7 @@ import { models, type LayersModel } from '@tensorflow/tfjs-layers';
 import { AtelierError, messageOf } from '../errors.js';
 import { makeLayout, type NamedShape, type TensorLayout } from '../layout.js';
 import type { ImageShape, Topology } from './presets.js';
-import { trainingTopology } from './topology.js';
+import { allLayers, trainingTopology } from './topology.js';
 
 /** An initializer as Keras serializes it. */
 export interface InitializerConfig {
@@ -139,23 +139,25 @@ const camelCase = (snake: string): string =>
 function recipeOf({ layer, weight }: OwnedWeight): WeightRecipe {
   const config = layer.getConfig();
   const role = camelCase(weight.originalName.slice(weight.originalName.lastIndexOf('/') + 1));
-  const initializer = config[`${role}Initializer`] as InitializerConfig | null | undefined;
+  // `kernel` has kernelInitializer, but `depthwise_kernel` has depthwiseInitializer.
+  const settingOf = (kind: 'Initializer' | 'Regularizer'): unknown =>
+    config[`${role}${kind}`] ?? config[`${role.replace(/Kernel$/, '')}${kind}`];
+  const initializer = settingOf('Initializer') as InitializerConfig | null | undefined;
   if (initializer === undefined || initializer === null) {
     throw new AtelierError(
       'model',
       `layer "${layer.name}": no initializer is known for ${weight.originalName}`,
     );
   }
-  const regularizer = config[`${role}Regularizer`] as
+  const regularizer = settingOf('Regularizer') as
     { config?: { l1?: number; l2?: number } } | null | undefined;
   return { initializer, l1: regularizer?.config?.l1 ?? 0, l2: regularizer?.config?.l2 ?? 0 };
 }
 
 function withDenseL2(topology: Topology, l2: number): Topology {
-  const copy = structuredClone(topology) as Topology & { config: { layers: Topology[] } };
-  for (const layer of copy.config.layers) {
-    if (layer.class_name !== 'Dense') continue;
-    const config = layer.config as Record<string, unknown>;
+  const copy = structuredClone(topology);
+  for (const { class_name: className, config } of allLayers(copy)) {
+    if (className !== 'Dense') continue;
     config['kernel_regularizer'] = l2 === 0 ? null : { class_name: 'L1L2', config: { l1: 0, l2 } };
   }
   return copy;

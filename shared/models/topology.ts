@@ -71,12 +71,18 @@ export function parseTopology(text: string, source: string): Topology {
 
 type Json = Record<string, unknown>;
 
+/** A layer inside a topology; its `config` may be changed. */
+export interface LayerJson {
+  class_name: string;
+  config: Json;
+}
+
 const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** The layers of a Sequential or Functional topology, as JSON objects that may be changed. */
-export function layersOf(topology: Topology): { class_name: string; config: Json }[] {
-  const layers = (topology.config as { layers?: unknown }).layers;
+/** The layers of a Sequential or Functional topology. */
+function layersOf(topology: Topology): LayerJson[] {
+  const { layers } = topology.config;
   if (!Array.isArray(layers) || layers.length === 0) {
     throw new AtelierError(
       'model',
@@ -87,20 +93,29 @@ export function layersOf(topology: Topology): { class_name: string; config: Json
     if (!isObject(layer) || typeof layer['class_name'] !== 'string' || !isObject(layer['config'])) {
       throw new AtelierError('model', 'a layer of the topology has no class_name or no config');
     }
-    return layer as { class_name: string; config: Json };
+    return layer as unknown as LayerJson;
   });
 }
 
-/** The one layer whose output is the model's. */
-function outputLayer(topology: Topology): { class_name: string; config: Json } {
-  const layers = layersOf(topology);
-  const outputs = (topology.config as { output_layers?: unknown }).output_layers;
-  if (outputs === undefined) return layers.at(-1) as { class_name: string; config: Json };
-  const first: unknown = Array.isArray(outputs) ? outputs.flat(1)[0] : undefined;
-  const found = layers.find((layer) => layer.config['name'] === first);
-  if (found === undefined) throw new AtelierError('model', 'the topology names no output layer');
-  return found;
+/** The layers of a topology and of the models nested in it. */
+export function allLayers(topology: Topology): LayerJson[] {
+  return layersOf(topology).flatMap((layer) =>
+    Array.isArray(layer.config['layers']) ? allLayers(layer) : [layer],
+  );
 }
+
+/** The one layer whose output is the model's; that of a nested model when the model ends in one. */
+function outputLayer(topology: Topology): LayerJson {
+  const layers = layersOf(topology);
+  const outputs = topology.config['output_layers'];
+  const name: unknown = Array.isArray(outputs) ? outputs.flat(1)[0] : undefined;
+  const found = outputs === undefined ? layers.at(-1) : layers.find((layer) => layer.config['name'] === name);
+  if (found === undefined) throw new AtelierError('model', 'the topology names no output layer');
+  return Array.isArray(found.config['layers']) ? outputLayer(found) : found;
+}
+
+/** Random layers that cannot be fed from counter-based streams: their weights would differ from run to run. */
+const UNSUPPORTED_LAYERS: ReadonlySet<string> = new Set(['AlphaDropout', 'RandomWidth', 'RandomHeight']);
 
 /**
  * The topology as workers get it: its output are logits (a final softmax is taken off, the loss has it),
@@ -110,8 +125,22 @@ function outputLayer(topology: Topology): { class_name: string; config: Json } {
  */
 export function trainingTopology(topology: Topology): Topology {
   const copy = structuredClone(topology);
-  for (const { class_name: className, config } of layersOf(copy)) {
+  for (const { class_name: className, config } of allLayers(copy)) {
     const name = typeof config['name'] === 'string' ? config['name'] : className;
+    if (UNSUPPORTED_LAYERS.has(className)) {
+      throw new AtelierError(
+        'model',
+        `layer "${name}": ${className} is not supported; use Dropout, GaussianDropout or GaussianNoise`,
+      );
+    }
+    for (const key of ['dropout', 'recurrent_dropout']) {
+      if (typeof config[key] === 'number' && config[key] > 0) {
+        throw new AtelierError(
+          'model',
+          `layer "${name}": ${key} inside ${className} is not supported; use 0`,
+        );
+      }
+    }
     for (const key of Object.keys(config)) {
       if (config[key] === null || config[key] === undefined) continue;
       if (key.endsWith('_constraint') || key === 'activity_regularizer') {

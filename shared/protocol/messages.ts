@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { AtelierError } from '../errors.js';
+import { StepMode } from '../config.js';
 import { TensorLayout } from '../layout.js';
 import { decodeFrame, encodeFrame } from './frame.js';
 
@@ -39,6 +40,7 @@ export const RunSpec = z.strictObject({
   batchSize: z.int().min(1),
   shards: z.int().min(1),
   evaluationRows: z.int().min(1),
+  step: StepMode,
   dataset: DatasetInfo,
   layout: TensorLayout,
   /** Keras topology whose output is logits, without initializers or regularizers. */
@@ -89,6 +91,8 @@ const Evaluated = z.strictObject({
   lossSum: anyFloat,
   computeMs: z.number().min(0),
 });
+/** Something people should know; nothing fails by it. */
+const Warning = z.strictObject({ type: z.literal('warning'), message: shortText });
 const Heartbeat = z.strictObject({ type: z.literal('heartbeat') });
 /** The worker could not do its part; the message is for people. */
 const Failed = z.strictObject({ type: z.literal('failed'), message: shortText });
@@ -98,6 +102,7 @@ export const WorkerToCoordinator = z.discriminatedUnion('type', [
   NeedRows,
   Partial,
   Evaluated,
+  Warning,
   Heartbeat,
   Failed,
 ]);

@@ -1,0 +1,24 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests run as compiled by tsc: the code that is tested is the code that is shipped.
+const group = (name, groupOrder, testTimeout) => ({
+  extends: true,
+  test: {
+    name,
+    include: [`dist/test/${name}/**/*.test.js`],
+    testTimeout,
+    hookTimeout: Math.max(60_000, testTimeout),
+    sequence: { groupOrder },
+  },
+});
+
+export default defineConfig({
+  test: {
+    pool: 'forks',
+    maxWorkers: 2,
+    maxConcurrency: 2,
+    reporters: ['default', './dist/test/support/count-reporter.js'],
+    env: { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
+    projects: [group('unit', 0, 20_000), group('integration', 1, 60_000), group('e2e', 2, 180_000)],
+  },
+});

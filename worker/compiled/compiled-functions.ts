@@ -1,0 +1,142 @@
+import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core';
+import type { RunSpec } from '../../shared/protocol/messages.js';
+import type { EagerLock } from '../eager-lock.js';
+import type { Batch, EvaluationFigures, GradientFigures, ModelFunctions } from '../model-functions.js';
+import { ModelProgram, type Weight } from '../model-program.js';
+import { nodeBackend } from '../tensorflow.js';
+import { CompiledGraph, type GraphInput } from './compiled-graph.js';
+import { nativeLoss, withNativeGradients } from './native-gradients.js';
+import { trace, TraceRefused, type TracedGraph, type TraceInput } from './trace.js';
+
+/** Graphs kept: one for each kind and batch size (an epoch has two sizes, an evaluation two). */
+const MAX_GRAPHS = 16;
+const SEED_WORDS = 2;
+
+type Kind = 'gradient' | 'evaluate';
+
+/** The model compiled into one TensorFlow graph for each kind of work and batch size, on first use. */
+export class CompiledFunctions implements ModelFunctions {
+  private readonly program: ModelProgram;
+  private readonly lock: EagerLock;
+  private readonly graphs = new Map<string, CompiledGraph>();
+
+  private constructor(program: ModelProgram, lock: EagerLock) {
+    this.program = program;
+    this.lock = lock;
+  }
+
+  static async create(spec: RunSpec, lock: EagerLock): Promise<CompiledFunctions> {
+    const building = lock.with(() => ModelProgram.create(spec));
+    return new CompiledFunctions(await building, lock);
+  }
+
+  /** Compiles both kinds for this batch size. @throws TraceRefused when the model cannot be compiled */
+  prepare(rows: number, imageBytes: number): void {
+    this.graph('gradient', rows, imageBytes);
+    this.graph('evaluate', rows, imageBytes);
+  }
+
+  gradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures {
+    const graph = this.graph('gradient', batch.rows, batch.images.length / batch.rows);
+    const targets = [...this.program.trainable, ...this.program.state];
+    let lossSum = Number.NaN;
+    let correct = Number.NaN;
+    graph.run(this.inputs('gradient', weights, batch), (index, values) => {
+      const target = targets[index - 2];
+      if (target !== undefined) out.set(values, target.spec.offset);
+      else if (index === 0) lossSum = values[0] as number;
+      else correct = values[0] as number;
+    });
+    return { lossSum, correct };
+  }
+
+  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures {
+    const graph = this.graph('evaluate', batch.rows, batch.images.length / batch.rows);
+    let lossSum = Number.NaN;
+    let predictions = new Int32Array(0);
+    graph.run(this.inputs('evaluate', weights, batch), (index, values) => {
+      if (index === 0) lossSum = values[0] as number;
+      else predictions = values as Int32Array<ArrayBuffer>;
+    });
+    return { lossSum, predictions };
+  }
+
+  dispose(): void {
+    for (const graph of this.graphs.values()) graph.dispose();
+    this.graphs.clear();
+    this.program.dispose();
+  }
+
+  private get weights(): readonly Weight[] {
+    return [...this.program.trainable, ...this.program.state];
+  }
+
+  private inputs(kind: Kind, weights: Float32Array, batch: Batch): GraphInput[] {
+    const { TF_FLOAT, TF_INT32, TF_UINT8 } = nodeBackend().binding;
+    const { rows, images, labels, seed } = batch;
+    const inputs: GraphInput[] = this.weights.map(({ spec }) => ({
+      dtype: TF_FLOAT,
+      shape: spec.shape,
+      values: weights.subarray(spec.offset, spec.offset + spec.size),
+    }));
+    inputs.push({ dtype: TF_UINT8, shape: [rows, images.length / rows], values: images });
+    inputs.push({ dtype: TF_INT32, shape: [rows], values: labels });
+    if (kind === 'gradient') inputs.push({ dtype: TF_INT32, shape: [SEED_WORDS], values: seed });
+    return inputs;
+  }
+
+  private graph(kind: Kind, rows: number, imageBytes: number): CompiledGraph {
+    const key = `${kind} ${rows}`;
+    const known = this.graphs.get(key);
+    if (known !== undefined) return known;
+    const [oldest] = this.graphs.keys();
+    if (this.graphs.size >= MAX_GRAPHS && oldest !== undefined) {
+      this.graphs.get(oldest)?.dispose();
+      this.graphs.delete(oldest);
+    }
+    const graph = new CompiledGraph(this.lock.with(() => this.trace(kind, rows, imageBytes)));
+    this.graphs.set(key, graph);
+    return graph;
+  }
+
+  /** Traces twice with different inputs: what differs between the graphs would have been frozen. */
+  private trace(kind: Kind, rows: number, imageBytes: number): TracedGraph {
+    const first = this.traceOnce(kind, rows, imageBytes, 1);
+    const second = this.traceOnce(kind, rows, imageBytes, 2);
+    if (first.constants.join() !== second.constants.join() || first.nodes !== second.nodes) {
+      throw new TraceRefused('the ops it runs depend on the values of its input', undefined);
+    }
+    return first;
+  }
+
+  private traceOnce(kind: Kind, rows: number, imageBytes: number, sample: number): TracedGraph {
+    const { TF_FLOAT, TF_INT32, TF_UINT8 } = nodeBackend().binding;
+    const { program } = this;
+    const inputs: TraceInput[] = this.weights.map(({ spec, variable }, i) => ({
+      name: `weight_${i}`,
+      dtype: TF_FLOAT,
+      shape: spec.shape,
+      sample: new Float32Array(0),
+      variable,
+    }));
+    const pixels = new Uint8Array(rows * imageBytes).map((_, i) => (i * 31 * sample) & 0xff);
+    const labels = new Int32Array(rows).map((_, i) => (i * sample) % program.classes);
+    const seed = new Int32Array(SEED_WORDS).fill(sample);
+    inputs.push({ name: 'pixels', dtype: TF_UINT8, shape: [rows, imageBytes], sample: pixels });
+    inputs.push({ name: 'labels', dtype: TF_INT32, shape: [rows], sample: labels });
+    if (kind === 'gradient')
+      inputs.push({ name: 'seed', dtype: TF_INT32, shape: [SEED_WORDS], sample: seed });
+    return withNativeGradients(() =>
+      trace(
+        inputs,
+        (tensors) => {
+          const [x, y, s] = tensors.slice(this.weights.length) as [Tensor, Tensor1D, Tensor];
+          return kind === 'gradient'
+            ? program.gradient(x, y, s, nativeLoss)
+            : program.evaluate(x, y, nativeLoss);
+        },
+        () => program.currentLayer,
+      ),
+    );
+  }
+}

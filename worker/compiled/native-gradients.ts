@@ -1,0 +1,101 @@
+import {
+  getGradient,
+  type GradConfig,
+  type NamedAttrMap,
+  type Scalar,
+  type Tensor,
+  type Tensor1D,
+} from '@tensorflow/tfjs-core';
+import type { LossSum } from '../model-program.js';
+import { nodeBackend, tf } from '../tensorflow.js';
+import type { OpAttr } from './graph-def.js';
+
+/*
+ * TensorFlow's own gradient kernels, where tfjs composes a gradient from many ops. They are in force only while a
+ * function is being traced; eager execution keeps tfjs's.
+ */
+
+const floatType = (): OpAttr => {
+  const { TF_ATTR_TYPE, TF_FLOAT } = nodeBackend().binding;
+  return { name: 'T', type: TF_ATTR_TYPE, value: TF_FLOAT };
+};
+
+const native = (op: string, inputs: Tensor[], attrs: OpAttr[] = []): Tensor =>
+  nodeBackend().executeSingleOutput(op, [floatType(), ...attrs], inputs);
+
+const relu: GradConfig = {
+  kernelName: 'Relu',
+  outputsToSave: [true],
+  gradFunc: (dy, saved) => ({ x: () => native('ReluGrad', [dy as Tensor, saved[0] as Tensor]) }),
+};
+
+const tanh: GradConfig = {
+  kernelName: 'Tanh',
+  outputsToSave: [true],
+  gradFunc: (dy, saved) => ({ x: () => native('TanhGrad', [saved[0] as Tensor, dy as Tensor]) }),
+};
+
+const sigmoid: GradConfig = {
+  kernelName: 'Sigmoid',
+  outputsToSave: [true],
+  gradFunc: (dy, saved) => ({ x: () => native('SigmoidGrad', [saved[0] as Tensor, dy as Tensor]) }),
+};
+
+/** Adding a bias to the last axis; any other addition keeps tfjs's gradient. */
+function add(composed: GradConfig): GradConfig {
+  return {
+    ...composed,
+    gradFunc: (dy, saved, attrs: NamedAttrMap) => {
+      const [a, b] = saved as [Tensor, Tensor];
+      const upstream = dy as Tensor;
+      const isBias =
+        b.rank === 1 && a.rank > 1 && a.shape.at(-1) === b.shape[0] && upstream.dtype === 'float32';
+      if (!isBias) return composed.gradFunc(dy, saved, attrs);
+      const { TF_ATTR_STRING } = nodeBackend().binding;
+      const format = { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' };
+      return { a: () => upstream, b: () => native('BiasAddGrad', [upstream], [format]) };
+    },
+  };
+}
+
+/** Runs `fn` with the native gradients registered, then restores tfjs's. */
+export function withNativeGradients<Result>(fn: () => Result): Result {
+  const composedAdd = getGradient('Add');
+  const replaced: GradConfig[] = [relu, tanh, sigmoid, add(composedAdd)];
+  const before = replaced.map(({ kernelName }) => getGradient(kernelName));
+  const register = (configs: readonly GradConfig[]): void => {
+    for (const config of configs) {
+      tf.unregisterGradient(config.kernelName);
+      tf.registerGradient(config);
+    }
+  };
+  register(replaced);
+  try {
+    return fn();
+  } finally {
+    register(before);
+  }
+}
+
+/** Softmax cross-entropy as one kernel that gives the losses and their gradient at once. */
+export const nativeLoss: LossSum = (logits, labels) => {
+  const { TF_ATTR_TYPE, TF_INT32 } = nodeBackend().binding;
+  const attrs = [floatType(), { name: 'Tlabels', type: TF_ATTR_TYPE, value: TF_INT32 }];
+  const kernel = tf.customGrad((x, y, save) => {
+    const [losses, gradient] = nodeBackend().executeMultipleOutputs(
+      'SparseSoftmaxCrossEntropyWithLogits',
+      attrs,
+      [x as Tensor, y as Tensor],
+      2,
+    ) as [Tensor, Tensor];
+    (save as (tensors: Tensor[]) => void)([gradient]);
+    return {
+      value: tf.sum(losses),
+      gradFunc: (dy: Tensor, saved: Tensor[]) => [
+        tf.mul(saved[0] as Tensor, dy),
+        tf.zerosLike(y as Tensor1D),
+      ],
+    };
+  });
+  return kernel(logits, labels) as Scalar;
+};
