@@ -72,7 +72,7 @@ export class ModelProgram {
    */
   gradient(pixels: Tensor, labels: Tensor1D, seed: Tensor, lossSum: LossSum): Tensor[] {
     return tf.tidy(() => {
-      const rows = pixels.shape[0] ?? 0;
+      const [rows = 0] = pixels.shape;
       const before = this.state.map(({ variable }) => tf.clone(variable));
       let correct: Tensor | undefined;
       this.seed = seed;
@@ -116,7 +116,7 @@ export class ModelProgram {
   }
 
   private scale(pixels: Tensor): Tensor {
-    return tf.div(tf.reshape(pixels, [pixels.shape[0] ?? 0, ...this.inputShape]), PIXEL_MAX);
+    return tf.div(tf.reshape(pixels, [-1, ...this.inputShape]), PIXEL_MAX);
   }
 
   private noteLayers(): void {

@@ -43,8 +43,10 @@ function noisy(layer: RandomLayer, x: Tensor, seed: Tensor): Tensor | undefined 
   switch (layer.getClassName()) {
     case 'Dropout':
       return rate > 0 ? dropout(x, rate, x.shape, seed) : x;
-    case 'SpatialDropout1D':
-      return rate > 0 ? dropout(x, rate, [x.shape[0] ?? 1, 1, x.shape[2] ?? 1], seed) : x;
+    case 'SpatialDropout1D': {
+      const [rows = 1, , channels = 1] = x.shape;
+      return rate > 0 ? dropout(x, rate, [rows, 1, channels], seed) : x;
+    }
     case 'GaussianNoise':
       return tf.add(x, tf.mul(stateless('StatelessRandomNormal', x.shape, seed), stddev));
     case 'GaussianDropout': {

@@ -62,8 +62,8 @@ export function decodeFrame(frame: Buffer): RawFrame {
     payloadStart < frame.byteLength
       ? new Uint8Array(frame.buffer, frame.byteOffset + payloadStart, frame.byteLength - payloadStart)
       : NO_BYTES;
-  if (payloadBytes !== payload.byteLength) {
-    throw badFrame(`payload of ${payload.byteLength} bytes where ${String(payloadBytes)} were declared`);
+  if (typeof payloadBytes !== 'number' || payloadBytes !== payload.byteLength) {
+    throw badFrame(`the declared length of the payload is not its length, ${payload.byteLength} bytes`);
   }
   return { header: fields, payload };
 }

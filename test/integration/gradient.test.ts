@@ -1,0 +1,136 @@
+import * as tf from '@tensorflow/tfjs-node';
+import { describe, expect, test } from 'vitest';
+import { initialWeights } from '../../coordinator/initial-weights.js';
+import { loadDataset } from '../../shared/dataset/load.js';
+import { addGradientSums, type GradientSum } from '../../shared/gradient-sum.js';
+import { compileModel, type CompiledModel } from '../../shared/models/compile.js';
+import { loadTopology } from '../../shared/models/topology.js';
+import type { RunSpec } from '../../shared/protocol/messages.js';
+import { ShardPlan } from '../../shared/shards.js';
+import { TreeSum } from '../../shared/tree.js';
+import { CompiledFunctions } from '../../worker/compiled/compiled-functions.js';
+import { EagerFunctions } from '../../worker/eager-functions.js';
+import { EagerLock } from '../../worker/eager-lock.js';
+import type { Batch, ModelFunctions } from '../../worker/model-functions.js';
+
+const BATCH = 256;
+const SHARDS = 8;
+const dataset = loadDataset({ dataset: 'fashion-mnist', dataDir: null, env: process.env });
+const { imageShape, classNames } = dataset.info;
+const PIXELS = imageShape[0] * imageShape[1] * imageShape[2];
+
+function batchOf(rows: Uint32Array): Batch {
+  const images = new Uint8Array(rows.length * PIXELS);
+  rows.forEach((row, i) => images.set(dataset.images.subarray(row * PIXELS, (row + 1) * PIXELS), i * PIXELS));
+  const labels = Int32Array.from(rows, (row) => dataset.labels[row] ?? -1);
+  return { rows: rows.length, images, labels, seed: Int32Array.of(1, 2) };
+}
+
+const specOf = ({ layout, training }: CompiledModel): RunSpec => ({
+  seed: 1,
+  batchSize: BATCH,
+  shards: SHARDS,
+  evaluationRows: 250,
+  step: 'auto',
+  dataset: dataset.info,
+  layout,
+  topology: { ...training },
+});
+
+/** The whole batch at once, in plain tfjs: the mean loss and its gradient, by the weights' names. */
+async function reference(
+  { layout, training }: CompiledModel,
+  weights: Float32Array,
+  { rows, images, labels }: Batch,
+): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
+  const model = await tf.models.modelFromJSON(structuredClone(training) as never);
+  model.setWeights(
+    layout.tensors.map(({ offset, size, shape }) =>
+      tf.tensor(weights.subarray(offset, offset + size), shape),
+    ),
+  );
+  const { value, grads } = tf.variableGrads(() => {
+    const x = tf.tensor4d(Float32Array.from(images), [rows, ...imageShape]).div(255);
+    const logits = model.apply(x, { training: true }) as tf.Tensor2D;
+    const truth = tf.oneHot(tf.tensor1d(labels, 'int32'), classNames.length);
+    return tf.logSumExp(logits, 1).sub(logits.mul(truth).sum(1)).mean();
+  });
+  const gradients = new Map<string, Float32Array>();
+  for (const weight of model.weights) {
+    const gradient = grads[weight.name];
+    if (gradient !== undefined) gradients.set(weight.originalName, (await gradient.data()) as Float32Array);
+  }
+  return { loss: (await value.data())[0] ?? Number.NaN, gradients };
+}
+
+/** One step as the cluster does it: shards apart, reduced along the tree. */
+function reduced(functions: ModelFunctions, model: CompiledModel, weights: Float32Array): GradientSum {
+  const rows = Uint32Array.from({ length: BATCH }, (_, i) => 5_000 + i);
+  const plan = new ShardPlan(rows, SHARDS, BATCH);
+  const tree = new TreeSum<GradientSum>({ start: 0, count: SHARDS }, addGradientSums);
+  let total: GradientSum | undefined;
+  for (let shard = 0; shard < SHARDS; shard++) {
+    const batch = batchOf(plan.epochOrder(1, 0, 0, shard));
+    const values = new Float32Array(model.layout.size);
+    const figures = functions.gradient(weights, batch, values);
+    total = tree.add({ start: shard, count: 1 }, { rows: batch.rows, ...figures, values });
+  }
+  if (total === undefined) throw new Error('the tree is complete');
+  return total;
+}
+
+function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let difference = 0;
+  let norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += ((actual[i] ?? NaN) - (expected[i] ?? NaN)) ** 2;
+    norm += (expected[i] ?? NaN) ** 2;
+  }
+  return Math.sqrt(difference / norm);
+}
+
+const KINDS = { eager: EagerFunctions, compiled: CompiledFunctions } as const;
+
+describe.each(['lenet', 'cnn', 'dense'])('the gradient of %s', async (name) => {
+  const model = await compileModel(loadTopology(name, imageShape, 10), imageShape, 10, null);
+  const weights = initialWeights(model, 1, 0);
+  const whole = batchOf(Uint32Array.from({ length: BATCH }, (_, i) => 5_000 + i));
+
+  test.each(['eager', 'compiled'] as const)('of 8 shards, %s, is that of the whole batch', async (kind) => {
+    const functions = await KINDS[kind].create(specOf(model), new EagerLock(EagerLock.memory()));
+    try {
+      const sum = reduced(functions, model, weights);
+      const { loss, gradients } = await reference(model, weights, whole);
+      const errors = model.layout.tensors.map(({ name: tensor, offset, size }) => {
+        const mean = sum.values?.subarray(offset, offset + size).map((value) => value / sum.rows) ?? [];
+        return [tensor, relativeError(mean, gradients.get(tensor) ?? [])] as const;
+      });
+      expect(errors.filter(([, error]) => !(error < 1e-5))).toEqual([]);
+      expect(sum.rows).toBe(BATCH);
+      expect(Math.abs(sum.lossSum / BATCH / loss - 1)).toBeLessThan(1e-6);
+    } finally {
+      functions.dispose();
+    }
+  });
+
+  test.each(['eager', 'compiled'] as const)('is the same to the bit every time, %s', async (kind) => {
+    const functions = await KINDS[kind].create(specOf(model), new EagerLock(EagerLock.memory()));
+    try {
+      const first = reduced(functions, model, weights);
+      expect(reduced(functions, model, weights)).toEqual(first);
+    } finally {
+      functions.dispose();
+    }
+  });
+});
+
+test('computing gradients leaves no tensors behind', async () => {
+  const model = await compileModel(loadTopology('lenet', imageShape, 10), imageShape, 10, null);
+  const weights = initialWeights(model, 1, 0);
+  const functions = await EagerFunctions.create(specOf(model), new EagerLock(EagerLock.memory()));
+  reduced(functions, model, weights);
+  const before = tf.memory().numTensors;
+  reduced(functions, model, weights);
+  expect(tf.memory().numTensors).toBe(before);
+  functions.dispose();
+});

@@ -1,0 +1,229 @@
+import { createServer, type Server } from 'node:http';
+import { createServer as createTcpServer, type AddressInfo, type Server as TcpServer } from 'node:net';
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
+import { WebSocketServer, type WebSocket } from 'ws';
+import { encodeFrame } from '../../shared/protocol/frame.js';
+import {
+  CloseCode,
+  HANDSHAKE_TIMEOUT_MS,
+  HEARTBEAT_INTERVAL_MS,
+  HEARTBEAT_TIMEOUT_MS,
+  SUBPROTOCOL,
+} from '../../shared/protocol/limits.js';
+import { decodeFromWorker, encodeToWorker } from '../../shared/protocol/messages.js';
+import { ComputePool } from '../../worker/compute-pool.js';
+import { WorkerSession } from '../../worker/session.js';
+import { startCoordinator } from '../support/coordinator.js';
+import { atelierError, atelierRejection } from '../support/errors.js';
+import { FakeClock } from '../support/fake-clock.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
+
+const folder = temporaryFolder();
+const pool = new ComputePool(1);
+afterAll(() => pool.close());
+
+interface Joining {
+  readonly session: WorkerSession;
+  readonly clock: FakeClock;
+  /** Resolves when the coordinator has let the worker in. */
+  readonly joined: Promise<void>;
+}
+
+function join(url: string, token: string | null = null): Joining {
+  const clock = new FakeClock();
+  let onJoined: () => void = () => undefined;
+  const joined = new Promise<void>((resolve) => (onJoined = resolve));
+  const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
+  const hello = { name: 'tester', host: 'here', pid: 1, slots: 1, versions };
+  const session = new WorkerSession({ url, token, hello, pool, local: null, clock, onJoined });
+  // Some tests look at it late.
+  session.ended.catch(() => undefined);
+  return { session, clock, joined };
+}
+
+async function listening(server: Server | TcpServer): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.close();
+    if ('closeAllConnections' in server) server.closeAllConnections();
+  });
+  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** A WebSocket server that answers with this subprotocol, and what its first visitor says. */
+async function webSocketServer(protocol: string | false): Promise<{
+  url: string;
+  visitor: Promise<WebSocket>;
+}> {
+  const server = new WebSocketServer({ host: '127.0.0.1', port: 0, handleProtocols: () => protocol });
+  const visitor = new Promise<WebSocket>((resolve) => server.once('connection', resolve));
+  await new Promise((resolve) => server.once('listening', resolve));
+  onTestFinished(() => {
+    for (const client of server.clients) client.terminate();
+    server.close();
+  });
+  return { url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}`, visitor };
+}
+
+const nextMessage = (socket: WebSocket): Promise<string> =>
+  new Promise((resolve) =>
+    socket.once('message', (data: Buffer) => resolve(decodeFromWorker(data).message.type)),
+  );
+
+const welcome = encodeToWorker({
+  type: 'welcome',
+  worker: 0,
+  heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
+  heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
+});
+
+describe('a worker that is pointed at something else', () => {
+  test.each([200, 404, 500])(
+    '(a web server that answers %d) says that it is no coordinator',
+    async (status) => {
+      const server = createServer((_request, response) => response.writeHead(status).end('hello'));
+      const url = await listening(server);
+      const { message } = await atelierRejection('usage', join(url).session.ended);
+      expect(message).toContain(`${url} is not an Atelier coordinator`);
+    },
+  );
+
+  test('(a server that is not even HTTP) says that it is no coordinator', async () => {
+    const server = createTcpServer((socket) => socket.on('error', () => undefined).end('220 mail ready\r\n'));
+    const { message } = await atelierRejection('usage', join(await listening(server)).session.ended);
+    expect(message).toContain('is not an Atelier coordinator');
+  });
+
+  test.each(['chat', false] as const)(
+    '(a WebSocket server of subprotocol %s) says that it is no coordinator',
+    async (protocol) => {
+      const { url } = await webSocketServer(protocol);
+      const { message } = await atelierRejection('usage', join(url).session.ended);
+      expect(message).toContain('is not an Atelier coordinator');
+    },
+  );
+
+  test('(a closed port) finds it unreachable', async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    await new Promise((resolve) => server.close(resolve));
+    const end = await join(`ws://127.0.0.1:${port}`).session.ended;
+    expect(end).toMatchObject({
+      kind: 'unreachable',
+      reason: expect.stringContaining('ECONNREFUSED') as string,
+    });
+  });
+
+  test.each([
+    '127.0.0.1:7077',
+    'http://127.0.0.1:7077',
+    'ws://user@127.0.0.1:7077',
+    'ws://127.0.0.1/?token=x',
+    '',
+  ])('(%j) says what a URL looks like', (url) => {
+    expect(atelierError('usage', () => join(url)).message).toContain('ws://host:port');
+  });
+});
+
+describe('a worker that a coordinator refuses', () => {
+  test.each([
+    ['without the token', null],
+    ['with a wrong token', 'y'.repeat(20)],
+  ])('(%s) says so', async (_name, token) => {
+    const { url } = await startCoordinator(folder, { token: 'x'.repeat(20) });
+    const { message } = await atelierRejection('refused', join(url, token).session.ended);
+    expect(message).toMatch(/refused this worker.*token/);
+  });
+
+  test('(for another version of the subprotocol) says so', async () => {
+    const server = createServer();
+    server.on('upgrade', (_request, socket) => {
+      const head =
+        'HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nSec-WebSocket-Protocol: atelier.v2\r\n';
+      socket.end(`${head}Content-Length: 16\r\n\r\nneeds atelier.v2`);
+    });
+    const { message } = await atelierRejection('refused', join(await listening(server)).session.ended);
+    expect(message).toContain('needs atelier.v2');
+  });
+
+  test('(for its protocol version) says so', async () => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { session } = join(url);
+    (await visitor).close(CloseCode.versionMismatch, 'this coordinator speaks protocol 2');
+    const { message } = await atelierRejection('refused', session.ended);
+    expect(message).toContain('speaks protocol 2');
+  });
+});
+
+describe('a worker', () => {
+  test('joins a coordinator with its token', async () => {
+    const coordinator = await startCoordinator(folder, { token: 'x'.repeat(20), minWorkers: 2 });
+    const { session, joined } = join(coordinator.url, 'x'.repeat(20));
+    await joined;
+    session.leave('test over');
+    expect(await session.ended).toEqual({ kind: 'finished', reason: 'test over' });
+  });
+
+  test('says that it lives as often as it was told to', async () => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { clock, joined } = join(url);
+    const socket = await visitor;
+    expect(await nextMessage(socket)).toBe('hello');
+    socket.send(welcome);
+    await joined;
+    for (let beat = 0; beat < 3; beat++) {
+      const message = nextMessage(socket);
+      clock.advance(HEARTBEAT_INTERVAL_MS);
+      expect(await message).toBe('heartbeat');
+    }
+  });
+
+  test('gives up a coordinator that has fallen silent', async () => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { clock, joined, session } = join(url);
+    (await visitor).send(welcome);
+    await joined;
+    clock.advance(HEARTBEAT_TIMEOUT_MS);
+    expect((await session.ended).kind).toBe('lost');
+  });
+
+  test('gives up a coordinator that never bids it welcome', async () => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { clock, session } = join(url);
+    await nextMessage(await visitor);
+    clock.advance(HANDSHAKE_TIMEOUT_MS);
+    expect(['lost', 'unreachable']).toContain((await session.ended).kind);
+  });
+
+  test('ends when the coordinator says that there is nothing more to do, however long it talks', async () => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { joined, session } = join(url);
+    const socket = await visitor;
+    socket.send(welcome);
+    await joined;
+    const reason = 'ähnlich '.repeat(100);
+    socket.send(encodeToWorker({ type: 'finished', reason }));
+    expect(await session.ended).toEqual({ kind: 'finished', reason });
+  });
+
+  test.each([
+    ['garbage', Buffer.alloc(64, 0xc1)],
+    ['a message of many wrong fields', encodeFrame({ type: 'welcome' })],
+    [
+      'a step of a trial there is not',
+      encodeFrame({ type: 'step', trial: 9, round: 0, epoch: 0, stepInEpoch: 0, leases: [] }),
+    ],
+    ['a trial before its run', encodeFrame({ type: 'trial', trial: 0 })],
+  ])('closes with 4400 a coordinator that sends %s', async (_name, frame) => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { joined, session } = join(url);
+    const socket = await visitor;
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.send(welcome);
+    await joined;
+    socket.send(frame);
+    await atelierRejection('protocol', session.ended);
+    expect(await closed).toBe(CloseCode.badFrame);
+  });
+});

@@ -1,0 +1,174 @@
+import './cpu-backend.js';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+import { WebSocket } from 'ws';
+import { RunDirectory } from '../../coordinator/run-directory.js';
+import { Run, type RunObserver } from '../../coordinator/run.js';
+import { CoordinatorServer } from '../../coordinator/server.js';
+import { parseRunConfig } from '../../shared/config.js';
+import { loadDataset, type Dataset } from '../../shared/dataset/load.js';
+import { compileModel } from '../../shared/models/compile.js';
+import { PROTOCOL_VERSION, SUBPROTOCOL } from '../../shared/protocol/limits.js';
+import {
+  decodeFromCoordinator,
+  encodeToCoordinator,
+  type CoordinatorToWorker,
+  type Received,
+  type WorkerToCoordinator,
+} from '../../shared/protocol/messages.js';
+import { FakeClock } from './fake-clock.js';
+import { madeUpRows, writeIdxFolder } from './idx-folder.js';
+
+const nothing = (): void => undefined;
+const SILENT: RunObserver = {
+  workerJoined: nothing,
+  workerLeft: nothing,
+  warned: nothing,
+  started: nothing,
+  stepped: nothing,
+  evaluating: nothing,
+  epochEnded: nothing,
+};
+
+/** 24 training rows of 2x2 pixels in 3 classes; 8 of them for validation, 16 in steps of 8 in 4 shards. */
+export const SHARDS = 4;
+export const MICRO_BATCH = 2;
+
+export interface TestCoordinator {
+  readonly url: string;
+  readonly run: Run;
+  readonly clock: FakeClock;
+  readonly directory: RunDirectory;
+  readonly dataset: Dataset;
+  /** Floats of a gradient. */
+  readonly size: number;
+}
+
+let made = 0;
+
+/** A real coordinator on loopback, with a clock that stands still. It goes when the test is over. */
+export async function startCoordinator(
+  folder: string,
+  { token = null, minWorkers = 1 }: { token?: string | null; minWorkers?: number } = {},
+): Promise<TestCoordinator> {
+  const home = join(folder, `coordinator-${made++}`);
+  const data = writeIdxFolder(join(home, 'data'), [2, 2], madeUpRows(24, 4, 3), madeUpRows(5, 4, 3));
+  const dataset = loadDataset({ dataset: data, dataDir: null, env: {} });
+  const flatten = { name: 'flatten', batch_input_shape: [null, 2, 2, 1], dtype: 'float32' };
+  const layers = [
+    { class_name: 'Flatten', config: flatten },
+    { class_name: 'Dense', config: { name: 'output', units: 3, activation: 'softmax' } },
+  ];
+  const topology = { class_name: 'Sequential', config: { name: 'tiny', layers } };
+  const config = parseRunConfig({
+    dataset: data,
+    batchSize: SHARDS * MICRO_BATCH,
+    shards: SHARDS,
+    validationRows: 8,
+    epochs: 1,
+  });
+  const model = await compileModel(topology, [2, 2, 1], 3, null);
+  const directory = new RunDirectory(join(home, 'run'));
+  const clock = new FakeClock();
+  const run = new Run({ config, model, dataset, directory, observer: SILENT, clock, minWorkers });
+  const listen = { host: '127.0.0.1', port: 0 };
+  const server = await CoordinatorServer.listen({ listen, token, listener: run, clock });
+  directory.create();
+  onTestFinished(() => server.close());
+  return { url: server.url, run, clock, directory, dataset, size: model.layout.size };
+}
+
+export const HELLO = {
+  type: 'hello',
+  protocolVersion: PROTOCOL_VERSION,
+  name: 'tester',
+  host: 'here',
+  pid: 1,
+  slots: 1,
+  versions: { atelier: '0', node: 'v20', tensorflow: '2' },
+} as const satisfies WorkerToCoordinator;
+
+interface Waiter {
+  readonly type: string;
+  readonly resolve: (received: Received<CoordinatorToWorker>) => void;
+}
+
+/** A real WebSocket that says what it is told to, true or not. */
+export class Client {
+  readonly socket: WebSocket;
+  /** How the coordinator closed the connection. */
+  readonly closed: Promise<{ code: number; reason: string }>;
+  private readonly inbox: Received<CoordinatorToWorker>[] = [];
+  private waiters: Waiter[] = [];
+
+  private constructor(socket: WebSocket) {
+    this.socket = socket;
+    this.closed = new Promise((resolve) =>
+      socket.on('close', (code, reason) => resolve({ code, reason: reason.toString() })),
+    );
+    socket.on('message', (data: Buffer) => this.deliver(decodeFromCoordinator(data)));
+    socket.on('error', nothing);
+    onTestFinished(() => socket.terminate());
+  }
+
+  static async open(url: string, token?: string): Promise<Client> {
+    const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    const client = new Client(new WebSocket(url, SUBPROTOCOL, { headers }));
+    await new Promise((resolve, reject) => client.socket.once('open', resolve).once('error', reject));
+    return client;
+  }
+
+  /** Opens a connection and gets in. */
+  static async join(url: string, token?: string): Promise<Client> {
+    const client = await Client.open(url, token);
+    client.send(HELLO);
+    await client.next('welcome');
+    return client;
+  }
+
+  send(message: WorkerToCoordinator, ...payload: Uint8Array[]): void {
+    this.socket.send(encodeToCoordinator(message, ...payload));
+  }
+
+  /** The next message of this type; others are kept for later. */
+  next<Type extends CoordinatorToWorker['type']>(
+    type: Type,
+  ): Promise<Received<Extract<CoordinatorToWorker, { type: Type }>>> {
+    const found = this.inbox.findIndex(({ message }) => message.type === type);
+    const received =
+      found >= 0
+        ? Promise.resolve(this.inbox.splice(found, 1)[0])
+        : new Promise<Received<CoordinatorToWorker>>((resolve) => this.waiters.push({ type, resolve }));
+    return received as Promise<Received<Extract<CoordinatorToWorker, { type: Type }>>>;
+  }
+
+  private deliver(received: Received<CoordinatorToWorker>): void {
+    const waiter = this.waiters.find(({ type }) => type === received.message.type);
+    if (waiter === undefined) {
+      this.inbox.push(received);
+      return;
+    }
+    this.waiters = this.waiters.filter((other) => other !== waiter);
+    waiter.resolve(received);
+  }
+}
+
+/** The HTTP status with which an upgrade is refused. */
+export function refusedWith(
+  url: string,
+  protocols: string[],
+  headers: Record<string, string>,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(url, protocols, { headers });
+    socket.on('unexpected-response', (request, response) => {
+      request.destroy();
+      resolve(response.statusCode ?? 0);
+    });
+    socket.on('open', () => {
+      socket.terminate();
+      reject(new Error('the coordinator let us in'));
+    });
+    socket.on('error', nothing);
+  });
+}

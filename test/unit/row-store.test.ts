@@ -1,0 +1,131 @@
+import { describe, expect, test } from 'vitest';
+import { Bitmap } from '../../shared/bitmap.js';
+import type { Dataset } from '../../shared/dataset/load.js';
+import type { DatasetInfo } from '../../shared/protocol/messages.js';
+import { RowStore } from '../../worker/row-store.js';
+import { atelierError } from '../support/errors.js';
+
+const INFO: DatasetInfo = {
+  name: 'made-up',
+  sha256: '1'.repeat(64),
+  trainRows: 8,
+  testRows: 4,
+  imageShape: [1, 3, 1],
+  classNames: ['a', 'b'],
+};
+const ROWS = 12;
+const IMAGE_BYTES = 3;
+
+/** The payload of a `rows` message; row r has pixels r, r+1, r+2 and label r mod 2. */
+function rowsPayload(rows: readonly number[]): Uint8Array {
+  return new Uint8Array([
+    ...new Uint8Array(Uint32Array.from(rows).buffer),
+    ...rows.flatMap((row) => [row, row + 1, row + 2]),
+    ...rows.map((row) => row % 2),
+  ]);
+}
+
+function storeWithout(local: Dataset | null = null): { store: RowStore; requests: number[][] } {
+  const requests: number[][] = [];
+  const store = new RowStore(INFO, local, (bitmap) => {
+    requests.push([...new Bitmap(ROWS, bitmap).rows()]);
+  });
+  return { store, requests };
+}
+
+function localDataset(sha256: string): Dataset {
+  return {
+    folder: '',
+    info: { ...INFO, sha256 },
+    images: new Uint8Array(new SharedArrayBuffer(ROWS * IMAGE_BYTES)).fill(9),
+    labels: new Uint8Array(new SharedArrayBuffer(ROWS)).fill(1),
+  };
+}
+
+describe('a row store without the data', () => {
+  test('asks for the rows it lacks, and for each of them once', () => {
+    const { store, requests } = storeWithout();
+    void store.ensure(Uint32Array.of(1, 2, 3));
+    void store.ensure(Uint32Array.of(3, 4));
+    void store.ensure(Uint32Array.of(2, 4));
+    expect(requests).toEqual([[1, 2, 3], [4]]);
+  });
+
+  test('resolves when all rows of a request are there, not before', async () => {
+    const { store } = storeWithout();
+    const events: string[] = [];
+    const both = store.ensure(Uint32Array.of(1, 2)).then(() => events.push('both'));
+    const one = store.ensure(Uint32Array.of(1)).then(() => events.push('one'));
+    store.receive(1, rowsPayload([1]));
+    await one;
+    events.push('second arrives');
+    store.receive(1, rowsPayload([2]));
+    await both;
+    expect(events).toEqual(['one', 'second arrives', 'both']);
+  });
+
+  test('does not ask for rows that have come', async () => {
+    const { store, requests } = storeWithout();
+    void store.ensure(Uint32Array.of(5));
+    store.receive(1, rowsPayload([5]));
+    await store.ensure(Uint32Array.of(5));
+    expect(requests).toEqual([[5]]);
+  });
+
+  test('keeps pixels and labels where the slots look for them', () => {
+    const { store } = storeWithout();
+    void store.ensure(Uint32Array.of(3, 11));
+    store.receive(2, rowsPayload([11, 3]));
+    const images = new Uint8Array(store.memory.images);
+    const labels = new Uint8Array(store.memory.labels);
+    expect([...images.subarray(9, 12), ...images.subarray(33, 36)]).toEqual([3, 4, 5, 11, 12, 13]);
+    expect([labels[3], labels[11]]).toEqual([1, 1]);
+  });
+
+  test.each([
+    ['nobody asked for', [4]],
+    ['that are no rows of the dataset', [ROWS]],
+    ['that come twice in one message', [1, 1]],
+  ])('refuses rows %s', (_name, rows) => {
+    const { store } = storeWithout();
+    void store.ensure(Uint32Array.of(1, 2));
+    atelierError('protocol', () => store.receive(rows.length, rowsPayload(rows)));
+  });
+
+  test('refuses a row that came before', () => {
+    const { store } = storeWithout();
+    void store.ensure(Uint32Array.of(1, 2));
+    store.receive(1, rowsPayload([1]));
+    atelierError('protocol', () => store.receive(1, rowsPayload([1])));
+  });
+
+  test.each([
+    ['too few bytes', 2, rowsPayload([1])],
+    ['too many bytes', 1, rowsPayload([1, 2])],
+    ['no bytes', 1, new Uint8Array(0)],
+  ])('refuses a message with %s', (_name, count, payload) => {
+    const { store } = storeWithout();
+    void store.ensure(Uint32Array.of(1, 2));
+    atelierError('protocol', () => store.receive(count, payload));
+  });
+});
+
+describe('a row store with the data on disk', () => {
+  test('asks for nothing', async () => {
+    const { store, requests } = storeWithout(localDataset(INFO.sha256));
+    await store.ensure(Uint32Array.from({ length: ROWS }, (_, i) => i));
+    expect(requests).toEqual([]);
+  });
+
+  test('hands out the memory of the dataset, not a copy', () => {
+    const local = localDataset(INFO.sha256);
+    expect(storeWithout(local).store.memory.images).toBe(local.images.buffer);
+  });
+
+  test('does not use other data than the run has', () => {
+    const { store, requests } = storeWithout(localDataset('2'.repeat(64)));
+    void store.ensure(Uint32Array.of(1));
+    expect(requests).toEqual([[1]]);
+    expect(new Uint8Array(store.memory.images).every((pixel) => pixel === 0)).toBe(true);
+  });
+});
