@@ -34,7 +34,8 @@ export function addRunOptions(command: Command): void {
 function fromText(text: string, schema: z.ZodType): unknown {
   const numeric = text.trim() !== '' && Number.isFinite(Number(text)) ? [Number(text)] : [];
   const candidates = [text, ...numeric, ...(text === 'null' ? [null] : [])];
-  return candidates.find((candidate) => schema.safeParse(candidate).success) ?? numeric[0] ?? text;
+  const fitting = candidates.filter((candidate) => schema.safeParse(candidate).success);
+  return fitting.length > 0 ? fitting[0] : (numeric[0] ?? text);
 }
 
 /**

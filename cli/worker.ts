@@ -102,6 +102,6 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
 
 /** The dataset on this disk; null when it is not there. One that is there but damaged is an error. */
 function localDataset(flags: WorkerFlags, env: NodeJS.ProcessEnv): Dataset | null {
-  const source = { dataset: flags.dataset, dataDir: flags.dataDir ?? null, env };
+  const source = { dataset: flags.dataset, dataDir: flags.dataDir ?? env['ATELIER_DATA_DIR'] ?? null, env };
   return hasDataset(source) ? loadDataset(source) : null;
 }

@@ -13,7 +13,7 @@ import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../share
 import { initialWeights } from './initial-weights.js';
 import { shareUnits } from './leases.js';
 import { Meter } from './meter.js';
-import { makeOptimizer } from './optimizer/optimizer.js';
+import { makeOptimizer } from './optimizer/make-optimizer.js';
 import { RowServer } from './row-server.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
 import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';

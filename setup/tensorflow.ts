@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { cacheDir } from '../shared/paths.js';
 import { AtelierError } from '../shared/errors.js';
@@ -99,6 +99,12 @@ function bindingPath(): string {
   return find(join(PACKAGE, 'package.json'));
 }
 
+/**
+ * Where the addon lies inside the package, such as `lib/napi-v8`. The cache has the same shape: Node loads the addon
+ * by its real path, and it looks for the libraries in `../../deps/lib` from there.
+ */
+const addonFolder = (): string => relative(PACKAGE, dirname(bindingPath()));
+
 /** Changes whenever the addon, or what loads it, changes. */
 function bindingVersion(): string {
   const path = bindingPath();
@@ -111,8 +117,7 @@ const writeStamp = (): void => writeFileSync(STAMP, bindingVersion());
 
 function cacheKey(): string {
   const { version } = JSON.parse(readFileSync(join(PACKAGE, 'package.json'), 'utf8')) as { version: string };
-  const napi = bindingPath().split(/[/\\]/).at(-2) ?? 'napi';
-  return `tfjs-node-${version}-${process.platform}-${process.arch}-${napi}`;
+  return `tfjs-node-${version}-${process.platform}-${process.arch}-${basename(addonFolder())}`;
 }
 
 /** Loads TensorFlow in a process of its own and multiplies. @returns undefined, or what went wrong */
@@ -126,7 +131,8 @@ async function proof(tools: SetupTools): Promise<string | undefined> {
     env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3' },
     timeoutMs: PROOF_TIMEOUT_MS,
   });
-  return code === 0 ? undefined : output;
+  if (code === 0) return undefined;
+  return output.split('\n').find((line) => /Error:/.test(line)) ?? output;
 }
 
 /** Links the checkout to libraries in the cache and proves them. */
@@ -138,7 +144,7 @@ async function adopt(tools: SetupTools, source: string, attempts: Attempts, what
   };
   rmSync(join(PACKAGE, 'deps'), { recursive: true, force: true });
   link(join(source, 'deps', 'lib'), join(PACKAGE, 'deps', 'lib'));
-  link(join(source, 'addon'), dirname(bindingPath()));
+  link(join(source, addonFolder()), dirname(bindingPath()));
   const problem = await proof(tools);
   if (problem !== undefined) {
     attempts.failed(`loading TensorFlow from ${what}`, problem);
@@ -180,7 +186,7 @@ async function fetchByNpm(tools: SetupTools, env: NodeJS.ProcessEnv, temporary: 
       recursive: true,
       verbatimSymlinks: true,
     });
-    cpSync(dirname(bindingPath()), join(ready, 'addon'), { recursive: true });
+    cpSync(dirname(bindingPath()), join(ready, addonFolder()), { recursive: true });
     return ready;
   });
 }
@@ -208,7 +214,8 @@ async function fetchByPip(tools: SetupTools, env: NodeJS.ProcessEnv, temporary: 
   const ready = join(temporary, 'ready');
   mkdirSync(join(ready, 'deps'), { recursive: true });
   renameSync(libraries, join(ready, 'deps', 'lib'));
-  renameSync(join(build, 'lib', dirname(bindingPath()).split('/').at(-1) ?? ''), join(ready, 'addon'));
+  mkdirSync(dirname(join(ready, addonFolder())), { recursive: true });
+  renameSync(join(build, addonFolder()), join(ready, addonFolder()));
   return ready;
 }
 

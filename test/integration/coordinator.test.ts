@@ -59,7 +59,7 @@ describe('an upgrade', () => {
     ['without a subprotocol, with 426', [], bearer(TOKEN), 426],
   ])('is refused %s', async (_name, protocols, headers, status) => {
     const { url } = await startCoordinator(folder, { token: TOKEN });
-    expect(await refusedWith(url, protocols, headers as Record<string, string>)).toBe(status);
+    expect(await refusedWith(url, protocols, headers)).toBe(status);
   });
 
   test('with the token gets in', async () => {
