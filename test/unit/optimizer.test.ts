@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { Adam } from '../../coordinator/optimizer/adam.js';
 import type { Optimizer } from '../../coordinator/optimizer/optimizer.js';
-import { makeOptimizer } from '../../coordinator/optimizer/optimizer.js';
+import { makeOptimizer } from '../../coordinator/optimizer/make-optimizer.js';
 import { Sgd } from '../../coordinator/optimizer/sgd.js';
 import { parseRunConfig } from '../../shared/config.js';
 import { weightsSha256 } from '../../shared/layout.js';
