@@ -1,3 +1,9 @@
+import { threadId } from 'node:worker_threads';
+
+/** Thread 0 is the process's main thread, so owners are stored one higher. */
+const UNOWNED = 0;
+const ownerOf = (thread: number): number => thread + 1;
+
 /**
  * Lets one thread of the process at a time run TensorFlow ops eagerly. tfjs-node's binding keeps a process-wide
  * `std::set` of attribute names that every eager op writes without a lock (ATTR_NAME_SET in tfjs_backend.cc): two
@@ -17,12 +23,26 @@ export class EagerLock {
 
   /** Runs `action` while no other thread runs one. Blocks this thread; not reentrant. */
   with<Result>(action: () => Result): Result {
-    while (Atomics.compareExchange(this.word, 0, 0, 1) !== 0) Atomics.wait(this.word, 0, 1);
+    for (;;) {
+      const owner = Atomics.compareExchange(this.word, 0, UNOWNED, ownerOf(threadId));
+      if (owner === UNOWNED) break;
+      Atomics.wait(this.word, 0, owner);
+    }
     try {
       return action();
     } finally {
-      Atomics.store(this.word, 0, 0);
-      Atomics.notify(this.word, 0, 1);
+      this.release();
     }
+  }
+
+  /** Takes the lock from a thread that died with it. @param alive thread ids of those that live */
+  releaseDead(alive: readonly number[]): void {
+    const owner = Atomics.load(this.word, 0);
+    if (owner !== UNOWNED && !alive.some((thread) => ownerOf(thread) === owner)) this.release();
+  }
+
+  private release(): void {
+    Atomics.store(this.word, 0, UNOWNED);
+    Atomics.notify(this.word, 0, 1);
   }
 }

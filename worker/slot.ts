@@ -11,7 +11,7 @@ import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
 import type { RowMemory } from './row-store.js';
-import { tensorflowVersion, tf } from './tensorflow.js';
+import { nodeBackend, tensorflowVersion, tf } from './tensorflow.js';
 
 /** What every slot of a process gets when it starts. */
 export interface SlotData {
@@ -29,6 +29,7 @@ export interface RunMemory {
 
 export type SlotTask =
   | { readonly kind: 'warm-up' }
+  | { readonly kind: 'memory' }
   | {
       readonly kind: 'gradient';
       readonly run: RunMemory;
@@ -49,6 +50,14 @@ export type SlotTask =
 export interface WarmUpResult {
   readonly tensorflow: string;
 }
+export interface MemoryResult {
+  /** Tensors that tfjs holds. */
+  readonly tensors: number;
+  /** Tensors that the native binding holds. */
+  readonly nativeTensors: number;
+  /** Compiled graphs. */
+  readonly graphs: number;
+}
 export interface GradientResult {
   readonly lossSum: number;
   readonly correct: number;
@@ -62,6 +71,8 @@ export interface EvaluateResult {
   readonly confusion: Uint32Array;
   readonly computeMs: number;
 }
+
+export type SlotResult = WarmUpResult | MemoryResult | GradientResult | EvaluateResult;
 
 interface LoadedRun {
   readonly id: number;
@@ -130,10 +141,18 @@ function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageByt
 /** Evaluation draws nothing. */
 const NO_SEED = new Int32Array(2);
 
-export default async function slot(task: SlotTask): Promise<WarmUpResult | GradientResult | EvaluateResult> {
+export default async function slot(task: SlotTask): Promise<SlotResult> {
   if (task.kind === 'warm-up') {
     await tf.ready();
     return { tensorflow: tensorflowVersion() };
+  }
+  if (task.kind === 'memory') {
+    const { binding } = nodeBackend();
+    return {
+      tensors: tf.memory().numTensors,
+      nativeTensors: binding.getNumOfTensors(),
+      graphs: binding.getNumOfSavedModels(),
+    };
   }
   const { spec, functions, fallback } = await load(task.run);
   const startedAt = performance.now();

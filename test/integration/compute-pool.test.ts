@@ -1,0 +1,97 @@
+import '../support/cpu-backend.js';
+import { once } from 'node:events';
+import { afterEach, describe, expect, test } from 'vitest';
+import { weightsSha256 } from '../../shared/layout.js';
+import { PRESETS } from '../../shared/models/presets.js';
+import { ComputePool } from '../../worker/compute-pool.js';
+import type { RunMemory } from '../../worker/slot.js';
+import { modelFixture, NORMALIZED, type ModelFixture } from '../support/model-fixture.js';
+
+const pools: ComputePool[] = [];
+afterEach(async () => {
+  await Promise.all(pools.splice(0).map((pool) => pool.close()));
+});
+
+function startPool(slots: number): ComputePool {
+  const pool = new ComputePool(slots);
+  pools.push(pool);
+  return pool;
+}
+
+let runs = 0;
+function runMemory({ spec, pixels, batch }: ModelFixture): RunMemory {
+  const text = Buffer.from(JSON.stringify(spec));
+  const memory = {
+    spec: new SharedArrayBuffer(text.byteLength),
+    images: new SharedArrayBuffer(1_100 * pixels),
+  };
+  new Uint8Array(memory.spec).set(text);
+  const rows = batch(1_100);
+  const labels = new SharedArrayBuffer(1_100);
+  new Uint8Array(memory.images).set(rows.images);
+  new Uint8Array(labels).set(rows.labels);
+  return { id: ++runs, spec: memory.spec, rows: { images: memory.images, labels } };
+}
+
+/** Gradients of `count` micro-batches of 8 rows, all posted at once, as one hash. */
+async function gradientsHash(pool: ComputePool, fixture: ModelFixture, count: number): Promise<string> {
+  const run = runMemory(fixture);
+  const weights = new SharedArrayBuffer(fixture.weights.byteLength);
+  new Float32Array(weights).set(fixture.weights);
+  const size = fixture.model.layout.size;
+  const all = new Float32Array(count * size);
+  await Promise.all(
+    Array.from({ length: count }, async (_, i) => {
+      const out = new SharedArrayBuffer(size * 4);
+      const rows = Uint32Array.from({ length: 8 }, (_row, j) => (i * 8 + j) % 1_000);
+      await pool.gradient({ run, weights, out, rows, seed: Int32Array.of(i, 7) });
+      all.set(new Float32Array(out), i * size);
+    }),
+  );
+  return weightsSha256(all);
+}
+
+describe('slots', () => {
+  test.each([
+    ['compiled', PRESETS.lenet([28, 28, 1], 10)],
+    ['compiled', NORMALIZED],
+    ['eager', NORMALIZED],
+  ] as const)('give the same bits whatever their number (%s)', async (step, topology) => {
+    const fixture = await modelFixture(topology, [28, 28, 1], 10, step);
+    const hashes = new Set<string>();
+    for (const slots of [1, 2, 4]) hashes.add(await gradientsHash(startPool(slots), fixture, 12));
+    expect(hashes.size).toBe(1);
+  });
+
+  test('a thread that dies is replaced and its task run again, with the same result', async () => {
+    const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+    const undisturbed = await gradientsHash(startPool(1), fixture, 40);
+    const pool = startPool(2);
+    await pool.warmUp();
+    const working = gradientsHash(pool, fixture, 40);
+    const [victim] = pool.threads;
+    if (victim === undefined) throw new Error('the pool has threads');
+    const died = once(victim, 'exit');
+    void victim.terminate();
+    await died;
+    expect(await working).toBe(undisturbed);
+    expect(pool.retries).toBe(1);
+    expect(pool.threads.length).toBe(2);
+  });
+
+  test('a task that fails twice is reported', async () => {
+    const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+    const run = runMemory(fixture);
+    const tooSmall = new SharedArrayBuffer(4);
+    const task = {
+      run,
+      weights: tooSmall,
+      out: tooSmall,
+      rows: Uint32Array.of(1),
+      seed: Int32Array.of(1, 2),
+    };
+    const pool = startPool(1);
+    await expect(pool.gradient(task)).rejects.toThrow();
+    expect(pool.retries).toBe(1);
+  });
+});
