@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
-import { WorkerSession, type SessionEnd } from '../worker/session.js';
+import { parseJoinUrl, WorkerSession, type SessionEnd } from '../worker/session.js';
 import { systemClock } from '../shared/clock.js';
 import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { ExitCode } from '../shared/errors.js';
@@ -47,6 +47,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   const slots =
     flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
   const token = readToken(flags.tokenFile, env);
+  parseJoinUrl(flags.join);
   const say = (text: string): boolean => process.stderr.write(`${text}\n`);
   // Started by `atelier train`: ends with it.
   const managed = process.send !== undefined;

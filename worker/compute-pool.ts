@@ -2,6 +2,7 @@ import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import { EagerLock } from './eager-lock.js';
+import { keepNativeLibrary } from './native-library.js';
 import type {
   EvaluateResult,
   GradientResult,
@@ -56,7 +57,9 @@ export class ComputePool {
    */
   async warmUp(): Promise<WarmUpResult> {
     try {
-      const results = await this.onEverySlot({ kind: 'warm-up' });
+      const loading = this.onEverySlot({ kind: 'warm-up' });
+      keepNativeLibrary();
+      const results = await loading;
       return results[0] as WarmUpResult;
     } catch (cause) {
       throw new AtelierError(

@@ -274,7 +274,11 @@ export class WorkerSession {
   }
 }
 
-function openSocket(url: string, token: string | null): WebSocket {
+/**
+ * The URL of a coordinator.
+ * @throws AtelierError `usage`
+ */
+export function parseJoinUrl(url: string): URL {
   let parsed: URL;
   try {
     parsed = new URL(url);
@@ -284,7 +288,11 @@ function openSocket(url: string, token: string | null): WebSocket {
   if (!['ws:', 'wss:'].includes(parsed.protocol) || parsed.username !== '' || parsed.search !== '') {
     throw new AtelierError('usage', `--join ${url}: expected ws://host:port, without a user or a query`);
   }
-  return new WebSocket(parsed, SUBPROTOCOL, {
+  return parsed;
+}
+
+function openSocket(url: string, token: string | null): WebSocket {
+  return new WebSocket(parseJoinUrl(url), SUBPROTOCOL, {
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,

@@ -12,7 +12,7 @@ export interface ModelFixture {
   readonly spec: RunSpec;
   readonly weights: Float32Array;
   readonly pixels: number;
-  batch(rows: number, seed?: number): Batch;
+  readonly batch: (rows: number, seed?: number) => Batch;
 }
 
 export async function modelFixture(
