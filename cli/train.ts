@@ -109,7 +109,9 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
   const forget = onStopSignals(() => {
     terminal.stopBar();
     terminal.line('Stopping ... (once more to quit at once)');
-    run.stop(new AtelierError('stopped', 'stopped on request (there are no checkpoints yet: it cannot be resumed)'));
+    run.stop(
+      new AtelierError('stopped', 'stopped on request (there are no checkpoints yet: it cannot be resumed)'),
+    );
   });
 
   const { status, error } = await run.ended;

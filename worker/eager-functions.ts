@@ -1,7 +1,13 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { RunSpec } from '../shared/protocol/messages.js';
 import type { EagerLock } from './eager-lock.js';
-import type { Batch, EvaluationFigures, GradientFigures, ModelFunctions } from './model-functions.js';
+import type {
+  Batch,
+  EvaluationFigures,
+  GradientFigures,
+  ModelFunctions,
+  Weights,
+} from './model-functions.js';
 import { composedLoss, ModelProgram } from './model-program.js';
 import { tf } from './tensorflow.js';
 
@@ -20,11 +26,11 @@ export class EagerFunctions implements ModelFunctions {
     return new EagerFunctions(await building, lock);
   }
 
-  gradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures {
+  gradient(weights: Weights, batch: Batch, out: Float32Array): GradientFigures {
     const { program } = this;
     return this.lock.with(() =>
       tf.tidy(() => {
-        this.assign(weights);
+        this.assign(weights.values);
         const { pixels, labels } = this.tensors(batch);
         const seed = tf.tensor1d(batch.seed, 'int32');
         const [lossSum, correct, ...sums] = program.gradient(
@@ -41,11 +47,11 @@ export class EagerFunctions implements ModelFunctions {
     );
   }
 
-  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures {
+  evaluate(weights: Weights, batch: Batch): EvaluationFigures {
     const { program } = this;
     return this.lock.with(() =>
       tf.tidy(() => {
-        this.assign(weights);
+        this.assign(weights.values);
         const { pixels, labels } = this.tensors(batch);
         const [lossSum, predictions] = program.evaluate(pixels, labels, composedLoss(program.classes));
         return { lossSum: numberOf(lossSum), predictions: (predictions as Tensor).dataSync() as Int32Array };

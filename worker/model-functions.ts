@@ -22,14 +22,20 @@ export interface EvaluationFigures {
   readonly predictions: Int32Array;
 }
 
+/** Parameters and state, and what tells these from any others: equal versions have equal values. */
+export interface Weights {
+  readonly version: string;
+  /** `layout.size` values. */
+  readonly values: Float32Array;
+}
+
 /** What a slot computes with one model. Synchronous: it blocks its thread, never the socket's. */
 export interface ModelFunctions {
   /**
    * Writes the *sum* of the examples' gradients into `out`, then, for the state, its change times the rows.
-   * @param weights `layout.size` parameters and state
    * @param out `layout.size` floats
    */
-  gradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures;
-  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures;
+  gradient(weights: Weights, batch: Batch, out: Float32Array): GradientFigures;
+  evaluate(weights: Weights, batch: Batch): EvaluationFigures;
   dispose(): void;
 }

@@ -27,13 +27,19 @@ export interface RunMemory {
   readonly rows: RowMemory;
 }
 
+/** Parameters and state on shared memory; `version` changes whenever the values do. */
+export interface WeightMemory {
+  readonly version: string;
+  readonly values: SharedArrayBuffer;
+}
+
 export type SlotTask =
   | { readonly kind: 'warm-up' }
   | { readonly kind: 'memory' }
   | {
       readonly kind: 'gradient';
       readonly run: RunMemory;
-      readonly weights: SharedArrayBuffer;
+      readonly weights: WeightMemory;
       readonly out: SharedArrayBuffer;
       /** Dataset rows of the micro-batch. */
       readonly rows: Uint32Array;
@@ -43,7 +49,7 @@ export type SlotTask =
   | {
       readonly kind: 'evaluate';
       readonly run: RunMemory;
-      readonly weights: SharedArrayBuffer;
+      readonly weights: WeightMemory;
       readonly rows: Uint32Array;
     };
 
@@ -158,7 +164,7 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
   const startedAt = performance.now();
   const seed = task.kind === 'gradient' ? task.seed : NO_SEED;
   const batch = gather(task.run.rows, task.rows, seed, imageBytes(spec));
-  const weights = new Float32Array(task.weights);
+  const weights = { version: task.weights.version, values: new Float32Array(task.weights.values) };
   if (task.kind === 'gradient') {
     const figures = functions.gradient(weights, batch, new Float32Array(task.out));
     return { ...figures, fallback, computeMs: performance.now() - startedAt };

@@ -14,7 +14,7 @@ import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, TreeSum, type Range } from '../shared/tree.js';
 import type { ComputePool } from './compute-pool.js';
 import type { RowStore } from './row-store.js';
-import type { RunMemory } from './slot.js';
+import type { RunMemory, WeightMemory } from './slot.js';
 
 type Step = Extract<CoordinatorToWorker, { type: 'step' }>;
 type Evaluate = Extract<CoordinatorToWorker, { type: 'evaluate' }>;
@@ -36,7 +36,8 @@ export class TrialWork {
   private readonly trial: number;
   private readonly plan: ShardPlan;
   private readonly splits: Record<Split, Uint32Array>;
-  private readonly weights: SharedArrayBuffer;
+  private readonly values: SharedArrayBuffer;
+  private weights: WeightMemory;
   /** One gradient buffer a shard, kept from step to step. */
   private readonly gradients = new Map<number, SharedArrayBuffer>();
   private epochOrders = new Map<number, Uint32Array>();
@@ -57,31 +58,31 @@ export class TrialWork {
       validation: rowsOf(payload.subarray(bytes)),
       test: Uint32Array.from({ length: dataset.testRows }, (_, i) => dataset.trainRows + i),
     };
-    this.weights = new SharedArrayBuffer(layout.size * Float32Array.BYTES_PER_ELEMENT);
+    this.values = new SharedArrayBuffer(layout.size * Float32Array.BYTES_PER_ELEMENT);
+    this.weights = { version: 'none', values: this.values };
   }
 
   /** Computes the leased shards of a step and sends one partial for each tree node they cover. */
   async step(message: Step, leases: readonly Lease[], weights: Uint8Array): Promise<void> {
-    this.setWeights(weights);
+    this.setWeights(message.round, weights);
     const nodes = leases.flatMap((lease) => coveringNodes(lease, this.plan.shards));
     await Promise.all(nodes.map((node) => this.computeNode(message, node)));
   }
 
   /** Evaluates the leased chunks and sends one answer for each. */
   async evaluate(message: Evaluate, leases: readonly Lease[], weights: Uint8Array): Promise<void> {
-    this.setWeights(weights);
+    this.setWeights(message.round, weights);
     const chunks = leases.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => start + i));
     await Promise.all(chunks.map((chunk) => this.computeChunk(message, chunk)));
   }
 
-  private setWeights(weights: Uint8Array): void {
-    if (weights.byteLength !== this.weights.byteLength) {
-      throw new AtelierError(
-        'protocol',
-        `weights of ${weights.byteLength} bytes, not ${this.weights.byteLength}`,
-      );
+  private setWeights(round: number, weights: Uint8Array): void {
+    const { byteLength } = this.values;
+    if (weights.byteLength !== byteLength) {
+      throw new AtelierError('protocol', `weights of ${weights.byteLength} bytes, not ${byteLength}`);
     }
-    new Uint8Array(this.weights).set(weights);
+    new Uint8Array(this.values).set(weights);
+    this.weights = { version: `trial ${this.trial} round ${round}`, values: this.values };
   }
 
   private async computeNode({ round, epoch, stepInEpoch }: Step, node: Range): Promise<void> {
@@ -170,7 +171,7 @@ export class TrialWork {
   private gradientBuffer(shard: number): SharedArrayBuffer {
     let buffer = this.gradients.get(shard);
     if (buffer === undefined) {
-      buffer = new SharedArrayBuffer(this.weights.byteLength);
+      buffer = new SharedArrayBuffer(this.values.byteLength);
       this.gradients.set(shard, buffer);
     }
     return buffer;

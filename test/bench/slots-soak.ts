@@ -56,7 +56,13 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
   for (let step = 0; step < STEPS; step += SLOTS) {
     const tasks = outs.map((out, i) => {
       const rows = Uint32Array.from({ length: ROWS }, (_, row) => ((step + i) * ROWS + row) % TRAIN_ROWS);
-      return pool.gradient({ run, weights, out, rows, seed: Int32Array.of(step, i) });
+      return pool.gradient({
+        run,
+        weights: { version: String(step), values: weights },
+        out,
+        rows,
+        seed: Int32Array.of(step, i),
+      });
     });
     if (killing && Math.random() < SLOTS / STEPS_PER_KILL) {
       const victim = pool.threads[Math.floor(Math.random() * pool.threads.length)];

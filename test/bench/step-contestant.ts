@@ -16,6 +16,9 @@ import { loadTopology } from '../../shared/models/topology.js';
 import type { RunSpec } from '../../shared/protocol/messages.js';
 import { ComputePool } from '../../worker/compute-pool.js';
 
+/** Tasks that share one version of the weights: the default number of shards. */
+const SHARDS = 8;
+
 const [mode, modelName = '', rowsText, slotsText] = process.argv.slice(2);
 const batchRows = Number(rowsText);
 const slots = Number(slotsText);
@@ -63,7 +66,10 @@ async function step(slot: number): Promise<number> {
   const start = (next++ * batchRows) % (trainRows - batchRows);
   const rows = Uint32Array.from({ length: batchRows }, (_, i) => start + i);
   const out = outs[slot] as SharedArrayBuffer;
-  const { lossSum } = await pool.gradient({ run, weights, out, rows, seed: Int32Array.of(1, 2) });
+  // New weights as often as in training: each of a step's eight shards is one task.
+  const version = String(Math.floor(next / SHARDS));
+  const task = { run, weights: { version, values: weights }, out, rows, seed: Int32Array.of(1, 2) };
+  const { lossSum } = await pool.gradient(task);
   return lossSum;
 }
 

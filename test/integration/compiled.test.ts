@@ -38,8 +38,8 @@ describe('the compiled step', () => {
     const rows = batch(9);
     const expected = new Float32Array(model.layout.size);
     const got = new Float32Array(model.layout.size);
-    const reference = eager.gradient(weights, rows, expected);
-    const figures = compiled.gradient(weights, rows, got);
+    const reference = eager.gradient({ version: 'one', values: weights }, rows, expected);
+    const figures = compiled.gradient({ version: 'one', values: weights }, rows, got);
     for (const { name, offset, size } of model.layout.tensors) {
       const error = relativeError(
         got.subarray(offset, offset + size),
@@ -49,8 +49,10 @@ describe('the compiled step', () => {
     }
     expect(figures.correct).toBe(reference.correct);
     expect(figures.lossSum / reference.lossSum).toBeCloseTo(1, 5);
-    const evaluated = compiled.evaluate(weights, rows);
-    expect([...evaluated.predictions]).toEqual([...eager.evaluate(weights, rows).predictions]);
+    const evaluated = compiled.evaluate({ version: 'one', values: weights }, rows);
+    expect([...evaluated.predictions]).toEqual([
+      ...eager.evaluate({ version: 'one', values: weights }, rows).predictions,
+    ]);
     eager.dispose();
     compiled.dispose();
   });
@@ -60,7 +62,7 @@ describe('the compiled step', () => {
     const compiled = await CompiledFunctions.create(spec, lock);
     const rows = batch(7);
     const got = new Float32Array(model.layout.size);
-    compiled.gradient(weights, rows, got);
+    compiled.gradient({ version: 'one', values: weights }, rows, got);
     const h = 1e-5;
     const exact = Float64Array.from(weights);
     const numeric = exact.map((_, i) => {
@@ -77,7 +79,7 @@ describe('the compiled step', () => {
     const rows = batch(8);
     const gradient = (seed: Int32Array): Float32Array => {
       const out = new Float32Array(model.layout.size);
-      compiled.gradient(weights, { ...rows, seed }, out);
+      compiled.gradient({ version: 'one', values: weights }, { ...rows, seed }, out);
       return out;
     };
     const first = gradient(Int32Array.of(1, 2));
@@ -90,7 +92,7 @@ describe('the compiled step', () => {
     const { spec, weights, model, batch } = await modelFixture(NORMALIZED);
     const compiled = await CompiledFunctions.create(spec, lock);
     const out = new Float32Array(model.layout.size);
-    compiled.gradient(weights, batch(8), out);
+    compiled.gradient({ version: 'one', values: weights }, batch(8), out);
     const change = out.subarray(model.layout.trainable);
     expect(change.length).toBe(8);
     expect(change.some((value) => value !== 0)).toBe(true);
@@ -104,9 +106,9 @@ describe('the compiled step', () => {
     const before = [tf.memory().numTensors, nodeBackend().binding.getNumOfSavedModels()];
     const compiled = await CompiledFunctions.create(spec, lock);
     const out = new Float32Array(model.layout.size);
-    compiled.gradient(weights, batch(4), out);
+    compiled.gradient({ version: 'one', values: weights }, batch(4), out);
     const held = [tf.memory().numTensors, nodeBackend().binding.getNumOfTensors()];
-    for (let i = 0; i < 50; i++) compiled.gradient(weights, batch(4, i), out);
+    for (let i = 0; i < 50; i++) compiled.gradient({ version: String(i), values: weights }, batch(4, i), out);
     expect([tf.memory().numTensors, nodeBackend().binding.getNumOfTensors()]).toEqual(held);
     expect(files()).toBe(0);
     compiled.dispose();

@@ -44,7 +44,13 @@ async function gradientsHash(pool: ComputePool, fixture: ModelFixture, count: nu
     Array.from({ length: count }, async (_, i) => {
       const out = new SharedArrayBuffer(size * 4);
       const rows = Uint32Array.from({ length: 8 }, (_row, j) => (i * 8 + j) % 1_000);
-      await pool.gradient({ run, weights, out, rows, seed: Int32Array.of(i, 7) });
+      await pool.gradient({
+        run,
+        weights: { version: 'one', values: weights },
+        out,
+        rows,
+        seed: Int32Array.of(i, 7),
+      });
       all.set(new Float32Array(out), i * size);
     }),
   );
@@ -83,9 +89,10 @@ describe('slots', () => {
     const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
     const run = runMemory(fixture);
     const tooSmall = new SharedArrayBuffer(4);
+    const weights = { version: 'one', values: tooSmall };
     const task = {
       run,
-      weights: tooSmall,
+      weights,
       out: tooSmall,
       rows: Uint32Array.of(1),
       seed: Int32Array.of(1, 2),

@@ -88,7 +88,7 @@ function reduced(functions: ModelFunctions, model: CompiledModel, weights: Float
   for (let shard = 0; shard < SHARDS; shard++) {
     const batch = batchOf(plan.epochOrder(1, 0, 0, shard));
     const values = new Float32Array(model.layout.size);
-    const figures = functions.gradient(weights, batch, values);
+    const figures = functions.gradient({ version: 'one', values: weights }, batch, values);
     total = tree.add({ start: shard, count: 1 }, { rows: batch.rows, ...figures, values });
   }
   if (total === undefined) throw new Error('the tree is complete');

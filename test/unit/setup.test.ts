@@ -1,5 +1,13 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -50,7 +58,9 @@ describe('the set-up lock', () => {
 
   test('is given back when the action fails', async () => {
     const lock = join(temporaryFolder(), 'lock');
-    await expect(withLock(lock, tools, () => Promise.reject(new Error('broken')), TIMES)).rejects.toThrow('broken');
+    await expect(withLock(lock, tools, () => Promise.reject(new Error('broken')), TIMES)).rejects.toThrow(
+      'broken',
+    );
     expect(existsSync(lock)).toBe(false);
   });
 

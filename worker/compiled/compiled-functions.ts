@@ -1,10 +1,16 @@
 import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core';
 import type { RunSpec } from '../../shared/protocol/messages.js';
 import type { EagerLock } from '../eager-lock.js';
-import type { Batch, EvaluationFigures, GradientFigures, ModelFunctions } from '../model-functions.js';
+import type {
+  Batch,
+  EvaluationFigures,
+  GradientFigures,
+  ModelFunctions,
+  Weights,
+} from '../model-functions.js';
 import { ModelProgram, type Weight } from '../model-program.js';
 import { nodeBackend } from '../tensorflow.js';
-import { CompiledGraph, type GraphInput } from './compiled-graph.js';
+import { CompiledGraph, ResidentTensors, type GraphInput } from './compiled-graph.js';
 import { nativeLoss, withNativeGradients } from './native-gradients.js';
 import { trace, TraceRefused, type TracedGraph, type TraceInput } from './trace.js';
 
@@ -19,6 +25,7 @@ export class CompiledFunctions implements ModelFunctions {
   private readonly program: ModelProgram;
   private readonly lock: EagerLock;
   private readonly graphs = new Map<string, CompiledGraph>();
+  private current: { readonly version: string; readonly tensors: ResidentTensors } | undefined;
 
   private constructor(program: ModelProgram, lock: EagerLock) {
     this.program = program;
@@ -36,12 +43,12 @@ export class CompiledFunctions implements ModelFunctions {
     this.graph('evaluate', rows, imageBytes);
   }
 
-  gradient(weights: Float32Array, batch: Batch, out: Float32Array): GradientFigures {
+  gradient(weights: Weights, batch: Batch, out: Float32Array): GradientFigures {
     const graph = this.graph('gradient', batch.rows, batch.images.length / batch.rows);
     const targets = [...this.program.trainable, ...this.program.state];
     let lossSum = Number.NaN;
     let correct = Number.NaN;
-    graph.run(this.inputs('gradient', weights, batch), (index, values) => {
+    graph.run(this.resident(weights), this.inputs('gradient', batch), (index, values) => {
       const target = targets[index - 2];
       if (target !== undefined) out.set(values, target.spec.offset);
       else if (index === 0) lossSum = values[0] as number;
@@ -50,11 +57,11 @@ export class CompiledFunctions implements ModelFunctions {
     return { lossSum, correct };
   }
 
-  evaluate(weights: Float32Array, batch: Batch): EvaluationFigures {
+  evaluate(weights: Weights, batch: Batch): EvaluationFigures {
     const graph = this.graph('evaluate', batch.rows, batch.images.length / batch.rows);
     let lossSum = Number.NaN;
     let predictions = new Int32Array(0);
-    graph.run(this.inputs('evaluate', weights, batch), (index, values) => {
+    graph.run(this.resident(weights), this.inputs('evaluate', batch), (index, values) => {
       if (index === 0) lossSum = values[0] as number;
       else predictions = values as Int32Array<ArrayBuffer>;
     });
@@ -64,6 +71,8 @@ export class CompiledFunctions implements ModelFunctions {
   dispose(): void {
     for (const graph of this.graphs.values()) graph.dispose();
     this.graphs.clear();
+    this.current?.tensors.dispose();
+    this.current = undefined;
     this.program.dispose();
   }
 
@@ -71,14 +80,27 @@ export class CompiledFunctions implements ModelFunctions {
     return [...this.program.trainable, ...this.program.state];
   }
 
-  private inputs(kind: Kind, weights: Float32Array, batch: Batch): GraphInput[] {
-    const { TF_FLOAT, TF_INT32, TF_UINT8 } = nodeBackend().binding;
+  /** Weights stay in TensorFlow's memory while their version does: all micro-batches of a step share them. */
+  private resident({ version, values }: Weights): ResidentTensors {
+    if (this.current?.version === version) return this.current.tensors;
+    this.current?.tensors.dispose();
+    this.current = undefined;
+    const { TF_FLOAT } = nodeBackend().binding;
+    const tensors = new ResidentTensors(
+      this.weights.map(({ spec: { shape, offset, size } }) => ({
+        dtype: TF_FLOAT,
+        shape,
+        values: values.subarray(offset, offset + size),
+      })),
+    );
+    this.current = { version, tensors };
+    return tensors;
+  }
+
+  private inputs(kind: Kind, batch: Batch): GraphInput[] {
+    const { TF_INT32, TF_UINT8 } = nodeBackend().binding;
     const { rows, images, labels, seed } = batch;
-    const inputs: GraphInput[] = this.weights.map(({ spec }) => ({
-      dtype: TF_FLOAT,
-      shape: spec.shape,
-      values: weights.subarray(spec.offset, spec.offset + spec.size),
-    }));
+    const inputs: GraphInput[] = [];
     inputs.push({ dtype: TF_UINT8, shape: [rows, images.length / rows], values: images });
     inputs.push({ dtype: TF_INT32, shape: [rows], values: labels });
     if (kind === 'gradient') inputs.push({ dtype: TF_INT32, shape: [SEED_WORDS], values: seed });

@@ -12,6 +12,20 @@ export interface GraphInput {
   readonly values: Float32Array | Int32Array | Uint8Array;
 }
 
+/** Tensors in TensorFlow's memory, to be used by several runs. */
+export class ResidentTensors {
+  readonly ids: readonly number[];
+
+  constructor(inputs: readonly GraphInput[]) {
+    const { binding } = nodeBackend();
+    this.ids = inputs.map(({ shape, dtype, values }) => binding.createTensor(shape, dtype, values));
+  }
+
+  dispose(): void {
+    for (const id of this.ids) nodeBackend().binding.deleteTensor(id);
+  }
+}
+
 /** A graph in a TensorFlow session of its own. Runs without any eager op: threads need no lock. */
 export class CompiledGraph {
   private readonly binding: Binding;
@@ -34,9 +48,12 @@ export class CompiledGraph {
 
   /**
    * Runs the graph and hands each output to `read`, in order. No tensor is left behind.
+   * @param resident the first inputs
+   * @param inputs the rest of them
    * @param read gets the values of output `index`; they are its own copy
    */
   run(
+    resident: ResidentTensors,
     inputs: readonly GraphInput[],
     read: (index: number, values: Float32Array | Int32Array | Uint8Array) => void,
   ): void {
@@ -44,7 +61,12 @@ export class CompiledGraph {
     const ids: number[] = [];
     try {
       for (const { shape, dtype, values } of inputs) ids.push(binding.createTensor(shape, dtype, values));
-      const outputs = binding.runSavedModel(this.session, ids, this.inputNames, this.outputNames);
+      const outputs = binding.runSavedModel(
+        this.session,
+        [...resident.ids, ...ids],
+        this.inputNames,
+        this.outputNames,
+      );
       ids.push(...outputs.map(({ id }) => id));
       outputs.forEach(({ id }, index) => read(index, binding.tensorDataSync(id)));
     } finally {
