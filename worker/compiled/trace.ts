@@ -1,6 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
 import { nodeBackend, tf, type Binding, type OutputMetadata } from '../tensorflow.js';
 import { GraphBuilder } from './graph-def.js';
+import { recordOp, type RecordedTensor } from './rewrite.js';
 
 /** An input of the traced function. */
 export interface TraceInput {
@@ -34,6 +35,8 @@ export class TraceRefused extends Error {
   }
 }
 
+/** Constants up to this size are known to the rewrites: axes and shapes. */
+const MAX_KNOWN_BYTES = 64;
 /** Ops with random state inside TensorFlow: two runs differ, and nothing feeds them. */
 const STATEFUL_RANDOM = /^(Random|Multinomial|TruncatedNormal|ParameterizedTruncatedNormal)/;
 
@@ -52,7 +55,7 @@ export function trace(
   const original = backend.binding;
   const builder = new GraphBuilder(original);
   /** Output of a node, by the id of the tensor that eager execution made of it. */
-  const sources = new Map<number, string>();
+  const sources = new Map<number, RecordedTensor>();
   const constants: string[] = [];
   const refuse = (what: string): never => {
     throw new TraceRefused(what, currentLayer());
@@ -64,7 +67,10 @@ export function trace(
       const id = original.createTensor(shape, dtype, values);
       const bytes = constantBytes(original, dtype, values) ?? refuse('makes a constant of strings');
       constants.push(`${dtype}[${shape.join()}]${Buffer.from(bytes).toString('base64')}`);
-      sources.set(id, `${builder.constant(dtype, shape, bytes)}:0`);
+      const source = `${builder.constant(dtype, shape, bytes)}:0`;
+      const isSmall = dtype === original.TF_INT32 && bytes.byteLength <= MAX_KNOWN_BYTES;
+      const constant = isSmall ? { constant: [...new Int32Array(bytes.buffer)] } : {};
+      sources.set(id, { source, shape: [...shape], dtype, ...constant });
       return id;
     },
     tensorDataSync: () => refuse('reads the value of a tensor: the result would be frozen into the graph'),
@@ -74,8 +80,8 @@ export function trace(
         (id) => sources.get(id) ?? refuse(`the op ${name} uses a tensor from outside the traced function`),
       );
       const made = original.executeOp(name, attrs, inputIds, outputs);
-      const node = builder.operation(name, from, attrs);
-      made.forEach(({ id }, i) => sources.set(id, `${node}:${i}`));
+      const node = recordOp(name, from, attrs, builder, original);
+      made.forEach(({ id, shape, dtype }, i) => sources.set(id, { source: `${node}:${i}`, shape, dtype }));
       return made;
     },
   };
@@ -91,7 +97,7 @@ export function trace(
           : backend.getInputTensorIds([input.variable]);
       if (id === undefined) throw new Error('a variable has a tensor');
       if (input.variable === undefined) own.push(id);
-      sources.set(id, `${name}:0`);
+      sources.set(id, { source: `${name}:0`, shape: input.shape, dtype: input.dtype });
       return { input, id };
     });
     backend.binding = recorder;
@@ -107,7 +113,7 @@ export function trace(
       const results = fn(tensors);
       const outputs = backend
         .getInputTensorIds(results)
-        .map((id) => sources.get(id) ?? refuse('returns a tensor from outside the traced function'));
+        .map((id) => sources.get(id)?.source ?? refuse('returns a tensor from outside the traced function'));
       return {
         savedModel: builder.savedModel(),
         inputs: placeholders.map(({ input }) => `${input.name}:0`),
