@@ -109,9 +109,7 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
   const forget = onStopSignals(() => {
     terminal.stopBar();
     terminal.line('Stopping ... (once more to quit at once)');
-    run.stop(
-      new AtelierError('stopped', 'stopped on request (there are no checkpoints yet: it cannot be resumed)'),
-    );
+    run.stop(new AtelierError('stopped', 'stopped on request'));
   });
 
   const { status, error } = await run.ended;
@@ -132,6 +130,8 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
   if (status === 'done') terminal.finished(summary, dataset.info.classNames, runDir);
   if (flags.json === true) process.stdout.write(`${JSON.stringify(summary)}\n`);
   if (failure === null) return ExitCode.done;
+  if (status === 'stopped')
+    process.stderr.write('There are no checkpoints yet: this run cannot be resumed\n');
   for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
   process.stderr.write(`error: ${failure.message}\nWhat there is of the run: ${runDir}\n`);
   return failure.exitCode;

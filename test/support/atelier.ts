@@ -1,6 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
 import { PROJECT_ROOT } from '../../shared/version.js';
 
 export interface Exit {
@@ -10,7 +9,11 @@ export interface Exit {
   readonly stderr: string;
 }
 
-/** A running `atelier` command. It is killed when the test is over. */
+/** Those that have not ended. Tests run concurrently, so it is the file's end that ends what they left. */
+const started = new Set<ChildProcess>();
+process.once('exit', () => started.forEach((child) => child.kill('SIGKILL')));
+
+/** A running `atelier` command. It is killed when the test file is over. */
 export class Atelier {
   readonly child: ChildProcess;
   readonly exit: Promise<Exit>;
@@ -38,9 +41,8 @@ export class Atelier {
         this.wake();
       }),
     );
-    onTestFinished(() => {
-      this.child.kill('SIGKILL');
-    });
+    started.add(this.child);
+    this.child.once('close', () => started.delete(this.child));
   }
 
   get pid(): number {
