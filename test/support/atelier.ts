@@ -1,5 +1,6 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
+import { afterAll } from 'vitest';
 import { PROJECT_ROOT } from '../../shared/version.js';
 
 export interface Exit {
@@ -11,7 +12,7 @@ export interface Exit {
 
 /** Those that have not ended. Tests run concurrently, so it is the file's end that ends what they left. */
 const started = new Set<ChildProcess>();
-process.once('exit', () => started.forEach((child) => child.kill('SIGKILL')));
+afterAll(() => started.forEach((child) => child.kill('SIGKILL')));
 
 /** A running `atelier` command. It is killed when the test file is over. */
 export class Atelier {
