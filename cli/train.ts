@@ -147,7 +147,7 @@ const modelName = (config: RunConfig): string =>
 function clusterSize(config: RunConfig): { local: number; slots: number; minWorkers: number } {
   const cores = availableCores();
   const local = config.workers === 'auto' ? cores : config.workers;
-  const slots = Math.max(1, Math.floor(cores / Math.max(1, local)));
+  const slots = config.slots ?? Math.max(1, Math.floor(cores / Math.max(1, local)));
   const minWorkers = config.minWorkers ?? Math.max(1, local);
   return { local, slots, minWorkers };
 }

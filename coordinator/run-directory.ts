@@ -12,6 +12,8 @@ export type RunEvent =
   | { type: 'warning'; worker: number; name: string; message: string }
   | { type: 'lease'; trial: number; leases: { worker: string; start: number; count: number }[] }
   | { type: 'started'; workers: number }
+  /** How long after the start of the process the first step was done. */
+  | { type: 'first-step'; secondsAfterStart: number }
   | { type: 'ended'; status: Summary['status']; reason: string | null };
 
 /** `20261122T235000Z-name`. */

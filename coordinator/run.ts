@@ -321,6 +321,9 @@ export class Run implements SessionListener {
     const open = this.open.get(progress.trial);
     invariant(open !== undefined, 'a step that ended had begun');
     this.meter.stepped(this.options.clock.now() - open.startedAt, progress.rowsInStep, open.slots);
+    if (progress.epoch === 0 && progress.stepInEpoch === 0) {
+      this.record({ type: 'first-step', secondsAfterStart: performance.now() / 1000 });
+    }
     this.options.observer.stepped(progress, this.meter.imagesPerSecond);
   }
 

@@ -68,6 +68,13 @@ export const ClusterConfig = z.strictObject({
     .union([z.int().min(0).max(256), z.literal('auto')])
     .default(2)
     .describe('local worker processes; auto: one a core; 0: only remote ones'),
+  slots: z
+    .int()
+    .min(1)
+    .max(256)
+    .nullable()
+    .default(null)
+    .describe('compute threads of each local worker (default: the cores, shared out)'),
   minWorkers: z
     .int()
     .min(1)
