@@ -6,12 +6,17 @@ import { spawn } from 'node:child_process';
 const OUTPUT_TAIL_CHARS = 4_000;
 const REDRAW_MS = 200;
 const SPINNER = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+const DEFAULT_COLUMNS = 80;
+
+/** What the user can do something about. */
+export class SetupError extends Error {}
 
 /** @type {Set<() => void>} */
 const cleanups = new Set();
 
 /**
- * Runs `cleanup` when the process ends, by itself or by a signal. Returns what forgets it again.
+ * Runs `cleanup` when the process ends, by itself or by a signal; the last asked for runs first. Returns what
+ * forgets it again.
  * @param {() => void} cleanup synchronous
  */
 export function onExit(cleanup) {
@@ -19,9 +24,17 @@ export function onExit(cleanup) {
   return () => cleanups.delete(cleanup);
 }
 
-/** Ends children, gives locks back and exits when a signal comes. Call once. */
+/** Ends children, removes what is half made, gives locks back and exits when a signal comes. Call once. */
 export function handleSignals() {
-  process.on('exit', () => cleanups.forEach((cleanup) => cleanup()));
+  process.on('exit', () => {
+    for (const cleanup of [...cleanups].reverse()) {
+      try {
+        cleanup();
+      } catch {
+        // The others still have their turn; what stays is swept by the next set-up.
+      }
+    }
+  });
   for (const [signal, number] of [
     ['SIGINT', 2],
     ['SIGTERM', 15],
@@ -44,13 +57,19 @@ export async function step(title, action) {
   const seconds = () => ((Date.now() - startedAt) / 1000).toFixed(1);
   let notes = '';
   let frame = 0;
-  const draw = () =>
-    process.stderr.write(`\r\x1b[K${SPINNER[frame++ % SPINNER.length]} ${title} ${notes} ${seconds()} s`);
+  const draw = () => {
+    const parts = [SPINNER[frame++ % SPINNER.length], title, notes, `${seconds()} s`];
+    // A line that wraps could not be drawn over.
+    const line = parts.filter((part) => part !== '').join(' ');
+    process.stderr.write(`\r\x1b[K${line.slice(0, (process.stderr.columns ?? DEFAULT_COLUMNS) - 1)}`);
+  };
   const timer = live ? setInterval(draw, REDRAW_MS) : undefined;
   const finish = (mark) => {
     clearInterval(timer);
+    forget();
     process.stderr.write(`${live ? '\r\x1b[K' : ''}${mark} ${title} (${seconds()} s)\n`);
   };
+  const forget = onExit(() => finish('✗'));
   try {
     const result = await action((text) => (notes = text));
     finish('✓');
@@ -75,15 +94,30 @@ export function say(text) {
  */
 export function run(command, args, { cwd, env, timeoutMs }) {
   return new Promise((resolve) => {
-    const child = spawn(command, args, { cwd, env: env ?? process.env, stdio: ['ignore', 'pipe', 'pipe'] });
+    // A group of its own, to end it with all its children: make and the compiler are grandchildren of node-gyp.
+    const detached = process.platform !== 'win32';
+    const child = spawn(command, args, {
+      cwd,
+      env: env ?? process.env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached,
+    });
     let output = '';
     const collect = (chunk) => (output = (output + chunk).slice(-OUTPUT_TAIL_CHARS));
-    child.stdout.on('data', collect);
-    child.stderr.on('data', collect);
-    const forget = onExit(() => child.kill('SIGKILL'));
+    child.stdout.setEncoding('utf8').on('data', collect);
+    child.stderr.setEncoding('utf8').on('data', collect);
+    const kill = () => {
+      if (child.pid === undefined) return;
+      try {
+        process.kill(detached ? -child.pid : child.pid, 'SIGKILL');
+      } catch {
+        // It has ended.
+      }
+    };
+    const forget = onExit(kill);
     const timer = setTimeout(() => {
       collect(`\nno end after ${timeoutMs / 1000} s`);
-      child.kill('SIGKILL');
+      kill();
     }, timeoutMs);
     const finish = (code) => {
       clearTimeout(timer);
@@ -91,6 +125,9 @@ export function run(command, args, { cwd, env, timeoutMs }) {
       resolve({ code, output: output.trim() });
     };
     child.once('error', (error) => finish((collect(String(error.message)), 127)));
-    child.once('close', (code) => finish(code ?? 1));
+    child.once('close', (code, signal) => {
+      if (signal !== null) collect(`\nended by ${signal}`);
+      finish(code ?? 1);
+    });
   });
 }

@@ -12,6 +12,9 @@ export interface SetupTools {
   ): Promise<{ code: number; output: string }>;
 }
 
+/** Runs an action while no other set-up works on the cache. */
+export type Exclusively = <Result>(action: () => Promise<Result>) => Promise<Result>;
+
 /** The lines of a failed attempt's answer that are shown. */
 const ANSWER_LINES = 6;
 

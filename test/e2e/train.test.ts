@@ -107,6 +107,7 @@ describe('a finished run', () => {
       'worker-joined',
       'started',
       'lease',
+      'first-step',
       'ended',
     ]);
   });

@@ -1,34 +1,14 @@
-import { spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { hostname, tmpdir } from 'node:os';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { readVerified } from '../../setup/dataset.js';
-import { withLock, type LockTimes } from '../../setup/lock.js';
-import { Attempts, type SetupTools } from '../../setup/tools.js';
-
-const TIMES: LockTimes = { waitMs: 5_000, pollMs: 5, refreshMs: 1_000, staleMs: 60_000 };
-
-let said: string[];
-let tools: SetupTools;
-beforeEach(() => {
-  said = [];
-  tools = {
-    onExit: () => () => undefined,
-    step: (_title, action) => action(() => undefined),
-    say: (text) => said.push(text),
-    run: () => Promise.reject(new Error('nothing is run here')),
-  };
-});
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { provideDataset, readVerified } from '../../setup/dataset.js';
+import { Attempts, type Exclusively, type SetupTools } from '../../setup/tools.js';
+import { inWorkspace } from '../../setup/workspace.js';
+import { FASHION_MNIST } from '../../shared/dataset/fashion-mnist.js';
+import { cachedDatasetDir } from '../../shared/paths.js';
+import { atelierRejection } from '../support/errors.js';
 
 function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'atelier-setup-'));
@@ -36,59 +16,19 @@ function temporaryFolder(): string {
   return folder;
 }
 
-/** The number of a process that has ended. */
-function deadPid(): number {
-  return spawnSync(process.execPath, ['-e', '']).pid;
-}
+const FORGET = (): void => undefined;
+const TOOLS: SetupTools = {
+  onExit: () => FORGET,
+  step: (_title, action) => action(FORGET),
+  say: FORGET,
+  run: () => Promise.reject(new Error('nothing is run here')),
+};
+const IN_TURN: Exclusively = (action) => action();
 
-describe('the set-up lock', () => {
-  test('lets one action run at a time, and the next when it is done', async () => {
-    const lock = join(temporaryFolder(), 'lock');
-    const order: string[] = [];
-    let release: () => void = () => undefined;
-    const held = new Promise<void>((resolve) => (release = resolve));
-    const first = withLock(lock, tools, () => held.then(() => void order.push('first')), TIMES);
-    const second = withLock(lock, tools, () => Promise.resolve(void order.push('second')), TIMES);
-    release();
-    await Promise.all([first, second]);
-    expect(order).toEqual(['first', 'second']);
-    expect(said.join()).toContain(`process ${process.pid}`);
-    expect(existsSync(lock)).toBe(false);
-  });
-
-  test('is given back when the action fails', async () => {
-    const lock = join(temporaryFolder(), 'lock');
-    await expect(withLock(lock, tools, () => Promise.reject(new Error('broken')), TIMES)).rejects.toThrow(
-      'broken',
-    );
-    expect(existsSync(lock)).toBe(false);
-  });
-
-  test('is taken from an owner whose process is gone', async () => {
-    const folder = temporaryFolder();
-    const lock = join(folder, 'lock');
-    writeFileSync(lock, JSON.stringify({ pid: deadPid(), host: hostname() }));
-    const owner = await withLock(lock, tools, () => Promise.resolve(readFileSync(lock, 'utf8')), TIMES);
-    expect(JSON.parse(owner)).toEqual({ pid: process.pid, host: hostname() });
-    expect(readdirSync(folder)).toEqual([]);
-  });
-
-  test('is taken from an owner on another host that gave no sign of life for long', async () => {
-    const lock = join(temporaryFolder(), 'lock');
-    writeFileSync(lock, JSON.stringify({ pid: 1, host: 'elsewhere' }));
-    const longAgo = new Date(Date.now() - 2 * TIMES.staleMs);
-    utimesSync(lock, longAgo, longAgo);
-    expect(await withLock(lock, tools, () => Promise.resolve('ran'), TIMES)).toBe('ran');
-  });
-
-  test('is not waited for without end: the error names the holder', async () => {
-    const lock = join(temporaryFolder(), 'lock');
-    writeFileSync(lock, JSON.stringify({ pid: 4711, host: 'elsewhere' }));
-    const waiting = withLock(lock, tools, () => Promise.resolve(), { ...TIMES, waitMs: 20 });
-    await expect(waiting).rejects.toThrow(/process 4711 on elsewhere/);
-    expect(existsSync(lock)).toBe(true);
-  });
-});
+/** The real files where a machine has them. */
+const REAL = [cachedDatasetDir(process.env, FASHION_MNIST.name), FASHION_MNIST.debianFolder].find((folder) =>
+  existsSync(folder),
+);
 
 describe('dataset files', () => {
   test('that are missing are named', () => {
@@ -108,6 +48,57 @@ describe('dataset files', () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, 'train-images-idx3-ubyte.gz'), gzipSync('cut off').subarray(0, 12));
     expect(() => readVerified(folder)).toThrow(/cannot read .*train-images-idx3-ubyte.gz/);
+  });
+});
+
+describe('the folder that ATELIER_DATA_DIR names', () => {
+  const provide = (env: NodeJS.ProcessEnv): Promise<void> => provideDataset(TOOLS, env, IN_TURN);
+
+  test.skipIf(REAL === undefined)('is used as it is when its files are right', async () => {
+    const cache = temporaryFolder();
+    await provide({ ATELIER_DATA_DIR: REAL, ATELIER_CACHE_DIR: cache });
+    expect(readdirSync(cache)).toEqual([]);
+  });
+
+  test('is not passed over silently when its files are not there', async () => {
+    const folder = temporaryFolder();
+    const error = await atelierRejection(
+      'data',
+      provide({ ATELIER_DATA_DIR: folder, ATELIER_CACHE_DIR: folder }),
+    );
+    expect(error.message).toContain(
+      `ATELIER_DATA_DIR names ${folder}, but ${folder}/train-images-idx3-ubyte is missing`,
+    );
+    expect(error.exitCode).toBe(2);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+describe('the dataset in the cache', () => {
+  test.skipIf(REAL === undefined)('is made anew, whole, where a killed set-up left pieces', async () => {
+    const cache = temporaryFolder();
+    const env = { ATELIER_CACHE_DIR: cache };
+    const folder = cachedDatasetDir(env, FASHION_MNIST.name);
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'train-images-idx3-ubyte'), 'cut off');
+    mkdirSync(join(folder, '..', 'tmp-4711'));
+    await provideDataset(TOOLS, env, IN_TURN);
+    expect(readdirSync(join(folder, '..'))).toEqual([FASHION_MNIST.name]);
+    expect(readVerified(folder).testLabels.byteLength).toBe(FASHION_MNIST.bytes.testLabels);
+  });
+});
+
+describe('a workspace', () => {
+  test('is gone afterwards, and so are those that killed set-ups left', async () => {
+    const parent = temporaryFolder();
+    mkdirSync(join(parent, 'tmp-4711'));
+    writeFileSync(join(parent, 'kept'), '');
+    const names = await inWorkspace(parent, TOOLS, () => Promise.resolve(readdirSync(parent).sort()));
+    expect(names).toEqual(['kept', `tmp-${process.pid}`]);
+    await expect(inWorkspace(parent, TOOLS, () => Promise.reject(new Error('broken')))).rejects.toThrow(
+      'broken',
+    );
+    expect(readdirSync(parent)).toEqual(['kept']);
   });
 });
 
