@@ -150,7 +150,6 @@ async function download(tools: SetupTools, workspace: string): Promise<Contents>
  */
 async function officialFolder(): Promise<URL> {
   const url = new URL(FASHION_MNIST.officialUrl);
-  if (url.host.includes('.s3-website')) url.protocol = 'http:';
   try {
     await fetch(url, { method: 'HEAD', signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) });
   } catch (error) {

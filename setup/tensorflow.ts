@@ -1,6 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import util from 'node:util';
 import { AtelierError } from '../shared/errors.js';
 import { cacheDir } from '../shared/paths.js';
 import { PROJECT_ROOT } from '../shared/version.js';
@@ -9,7 +8,6 @@ import {
   addonPath,
   addonVersion,
   cacheKey,
-  fail,
   LIBRARIES,
   PACKAGE,
   type AddonSource,
@@ -36,7 +34,6 @@ export async function provideTensorFlow(
   exclusively: Exclusively,
 ): Promise<void> {
   if (isProved()) return;
-  checkNodeCanRunIt();
   await exclusively(async () => {
     // Another set-up of this checkout may have been at it.
     if (isProved()) return;
@@ -61,15 +58,6 @@ export async function provideTensorFlow(
   });
 }
 
-/** No TensorFlow helps where the package's own JavaScript fails: say so before 250 MB are downloaded. */
-function checkNodeCanRunIt(): void {
-  if ('isNullOrUndefined' in util) return;
-  fail(
-    `@tensorflow/tfjs-node calls util.isNullOrUndefined, which Node ${process.versions.node} no longer has: ` +
-      'use Node 20 or 22.',
-  );
-}
-
 const isProved = (): boolean => existsSync(STAMP) && readFileSync(STAMP, 'utf8') === addonVersion();
 
 const writeStamp = (): void => writeFileSync(STAMP, addonVersion());
@@ -77,6 +65,8 @@ const writeStamp = (): void => writeFileSync(STAMP, addonVersion());
 /** Loads TensorFlow in a process of its own and multiplies. @returns undefined, or what went wrong */
 async function proof(tools: SetupTools): Promise<string | undefined> {
   const script =
+    // As worker/node-compatibility.ts does.
+    "const util = require('util'); util.isNullOrUndefined ??= (x) => x == null; util.isArray ??= Array.isArray;" +
     "const tf = require('@tensorflow/tfjs-node');" +
     'const product = tf.matMul(tf.tensor2d([1, 2, 3, 4], [2, 2]), tf.tensor2d([5, 6, 7, 8], [2, 2]));' +
     "if (product.dataSync().join() !== '19,22,43,50') throw new Error('a wrong product: ' + product);";

@@ -5,6 +5,7 @@
  * `TF_NUM_INTRAOP_THREADS=1` must be in the process's environment before the first import: with more, the bits of
  * a result depend on the number of threads (see ARCHITECTURE.md).
  */
+import './node-compatibility.js';
 import tf from '@tensorflow/tfjs-node';
 import type { Tensor } from '@tensorflow/tfjs-core';
 import type { AttrKinds, OpAttr } from './compiled/graph-def.js';

@@ -35,7 +35,8 @@ export const FASHION_MNIST = {
   /** Where Debian's package `dataset-fashion-mnist` puts the (gzipped) files. */
   debianFolder: '/usr/share/datasets/fashion-mnist',
   debianPackage: 'dataset-fashion-mnist',
-  officialUrl: 'https://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
+  /** An S3 website: plain http only; what comes is checked by SHA-256. */
+  officialUrl: 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
 } as const satisfies {
   name: string;
   sha256: Record<IdxFile, string>;
