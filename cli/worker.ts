@@ -90,6 +90,8 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
     if (end.kind === 'finished' || leaving.asked || managed) {
       say(`Left: ${end.reason}`);
       await pool.close();
+      // The channel to `atelier train` would keep this process alive.
+      if (managed) process.disconnect();
       return ExitCode.done;
     }
     const waitMs = backoffMs(++failures, Math.random());
