@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
-import { addTrainCommand } from './train.js';
+import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addWorkerCommand } from './worker.js';
 
 const program = new Command('atelier')
@@ -12,6 +12,7 @@ const program = new Command('atelier')
   .showHelpAfterError('(add --help for what there is)')
   .exitOverride();
 addTrainCommand(program);
+addKfoldCommand(program);
 addWorkerCommand(program);
 for (const command of program.commands)
   command.exitOverride().showHelpAfterError('(add --help for what there is)');

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Option, type Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import type { z } from 'zod';
-import { envOf, flagOf, parseRunConfig, RunConfig } from '../shared/config.js';
+import { envOf, flagOf, parseRunConfig, RunConfig, TrainingConfig } from '../shared/config.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
 
 const FIELDS = Object.entries(RunConfig.shape) as [keyof RunConfig, z.ZodType][];
@@ -10,6 +10,11 @@ const FIELDS = Object.entries(RunConfig.shape) as [keyof RunConfig, z.ZodType][]
 /** Adds a flag for every setting of a run; help texts and defaults come from the schema. */
 export function addRunOptions(command: Command): void {
   for (const [key, schema] of FIELDS) {
+    if (isSwitch(schema)) {
+      const off = `--no-${flagOf(key).slice(2)}`;
+      command.option(flagOf(key), schema.description ?? '').option(off, `not ${flagOf(key)}`);
+      continue;
+    }
     const option = new Option(`${flagOf(key)} <value>`, schema.description ?? '');
     const initial = schema.safeParse(undefined);
     if (initial.success && (typeof initial.data === 'string' || typeof initial.data === 'number')) {
@@ -27,13 +32,17 @@ export function addRunOptions(command: Command): void {
     );
 }
 
+const isSwitch = (schema: z.ZodType): boolean => schema.safeParse(true).success;
+
 /**
- * A setting given as text becomes what its schema takes: the text itself, a number, null. What fits none is
+ * A setting given as text becomes what its schema takes: the text itself, a number, null, true, false. What fits none is
  * left for the schema to refuse.
  */
 function fromText(text: string, schema: z.ZodType): unknown {
   const numeric = text.trim() !== '' && Number.isFinite(Number(text)) ? [Number(text)] : [];
-  const candidates = [text, ...numeric, ...(text === 'null' ? [null] : [])];
+  const words: unknown[] =
+    ({ null: [null], true: [true], false: [false] } as Record<string, unknown[]>)[text] ?? [];
+  const candidates = [text, ...numeric, ...words];
   const fitting = candidates.filter((candidate) => schema.safeParse(candidate).success);
   return fitting.length > 0 ? fitting[0] : (numeric[0] ?? text);
 }
@@ -41,14 +50,18 @@ function fromText(text: string, schema: z.ZodType): unknown {
 /**
  * The config of a run: flag > `--set` > environment > config file > default.
  * @param flags commander's options by key
+ * @param defaults take the place of the schema's
  * @throws AtelierError `usage`
  */
 export function resolveRunConfig(
   flags: Readonly<Record<string, unknown>>,
   env: NodeJS.ProcessEnv,
+  defaults: Partial<RunConfig> = {},
 ): RunConfig {
-  const values: Record<string, unknown> =
-    typeof flags['config'] === 'string' ? readConfigFile(flags['config']) : {};
+  const values: Record<string, unknown> = {
+    ...defaults,
+    ...(typeof flags['config'] === 'string' ? readConfigFile(flags['config']) : {}),
+  };
   for (const [key, schema] of FIELDS) {
     const fromEnv = env[envOf(key)];
     if (fromEnv !== undefined && fromEnv !== '') values[key] = fromText(fromEnv, schema);
@@ -63,8 +76,32 @@ export function resolveRunConfig(
   }
   for (const [key, schema] of FIELDS) {
     if (typeof flags[key] === 'string') values[key] = fromText(flags[key], schema);
+    else if (typeof flags[key] === 'boolean') values[key] = flags[key];
   }
   return parseRunConfig(values);
+}
+
+/**
+ * The config of a run that is resumed: what decides the weights stays as it was, where it runs may change.
+ * @throws AtelierError `usage` naming the settings that differ
+ */
+export function resolveResumedConfig(
+  saved: RunConfig,
+  flags: Readonly<Record<string, unknown>>,
+  env: NodeJS.ProcessEnv,
+): RunConfig {
+  const config = resolveRunConfig(flags, env, saved);
+  const changed = Object.keys(TrainingConfig.shape)
+    .map((key) => key as keyof TrainingConfig)
+    .filter((key) => config[key] !== saved[key]);
+  if (changed.length === 0) return config;
+  const differences = changed.map(
+    (key) => `${flagOf(key)} is ${String(saved[key])}, not ${String(config[key])}`,
+  );
+  throw new AtelierError(
+    'usage',
+    `a resumed run keeps its config: ${differences.join('; ')}. Leave these out, or start a new run`,
+  );
 }
 
 function readConfigFile(path: string): Record<string, unknown> {

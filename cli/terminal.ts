@@ -1,9 +1,11 @@
 import cliProgress from 'cli-progress';
 import Table from 'cli-table3';
 import pc from 'picocolors';
+import type { Worker } from '../coordinator/cluster.js';
 import type { RunObserver } from '../coordinator/run.js';
 import type { StepProgress } from '../coordinator/trial.js';
 import type { RunConfig } from '../shared/config.js';
+import type { AtelierError } from '../shared/errors.js';
 import type { EpochRecord, Evaluation, Summary } from '../shared/summary.js';
 
 const BAR_REDRAWS_PER_SECOND = 10;
@@ -22,13 +24,14 @@ function clock(seconds: number): string {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, '0')}`;
 }
 
-/** What a person sees of a run: a live bar on a terminal, plain lines elsewhere, nothing when quiet. */
+/** What a person sees of a run: a live bar for each trial on a terminal, plain lines elsewhere, nothing when quiet. */
 export class Terminal implements RunObserver {
   private readonly options: TerminalOptions;
   private readonly live: boolean;
-  private bar: cliProgress.SingleBar | undefined;
-  private epochStartedAt = Date.now();
-  private steps = 0;
+  private bars: cliProgress.MultiBar | undefined;
+  private readonly rows = new Map<number, cliProgress.SingleBar>();
+  /** Of each trial: when its epoch began, and the steps of one. */
+  private readonly epochs = new Map<number, { startedAt: number; firstStep: number; steps: number }>();
 
   constructor(options: TerminalOptions) {
     this.options = options;
@@ -36,84 +39,120 @@ export class Terminal implements RunObserver {
   }
 
   line(text: string): void {
-    if (!this.options.quiet) this.options.stream.write(`${text}\n`);
+    if (this.options.quiet) return;
+    if (this.bars === undefined) this.options.stream.write(`${text}\n`);
+    else this.bars.log(`${text}\n`);
   }
 
-  workerJoined(name: string, host: string, slots: number): void {
-    this.betweenBars(
-      `${pc.green('+')} worker ${name} joined from ${host}, ${slots} slot${slots === 1 ? '' : 's'}`,
-    );
+  workerJoined({ hello: { name, host, slots }, resumed }: Worker): void {
+    const how = resumed ? 'is back' : 'joined';
+    this.line(`${pc.green('+')} worker ${name} ${how} from ${host}, ${slots} slot${slots === 1 ? '' : 's'}`);
   }
 
-  workerLeft(name: string, reason: string): void {
-    this.betweenBars(`${pc.red('-')} worker ${name} left: ${reason}`);
+  workerLeft({ hello: { name } }: Worker, reason: string): void {
+    this.line(`${pc.red('-')} worker ${name} left: ${reason}`);
   }
 
-  warned(worker: string, message: string): void {
-    this.betweenBars(`${pc.yellow('!')} ${worker}: ${message}`);
+  warned(source: string, message: string): void {
+    this.line(`${pc.yellow('!')} ${source}: ${message}`);
   }
 
   started(workers: number, slots: number): void {
     this.line(`Training on ${workers} workers with ${slots} slots`);
-    this.epochStartedAt = Date.now();
+  }
+
+  waiting(workers: number, wanted: number): void {
+    const { waitSeconds } = this.options.config;
+    this.line(
+      `${pc.yellow('!')} ${workers} of ${wanted} workers: waiting for more, at most ${waitSeconds} s`,
+    );
   }
 
   stepped(progress: StepProgress, imagesPerSecond: number): void {
-    const { epoch, stepInEpoch, stepsPerEpoch, loss, accuracy } = progress;
-    if (stepInEpoch === 0) this.epochStartedAt = Date.now();
-    this.steps = stepsPerEpoch;
+    const { trial, epoch, stepInEpoch, stepsPerEpoch, loss, accuracy } = progress;
+    let times = this.epochs.get(trial);
+    if (times === undefined || stepInEpoch === 0) {
+      times = { startedAt: Date.now(), firstStep: stepInEpoch, steps: stepsPerEpoch };
+      this.epochs.set(trial, times);
+    }
     if (!this.live) return;
     const done = stepInEpoch + 1;
-    const left = ((Date.now() - this.epochStartedAt) / 1000 / done) * (stepsPerEpoch - done);
+    const perStep = (Date.now() - times.startedAt) / 1000 / Math.max(1, stepInEpoch - times.firstStep);
     const figures = {
+      name: this.nameOf(trial),
       epoch: `${epoch + 1}/${this.options.config.epochs}`,
       loss: four(loss),
       accuracy: four(accuracy),
       rate: count(imagesPerSecond),
-      left: clock(left),
+      left: clock(perStep * (stepsPerEpoch - done)),
     };
-    if (this.bar === undefined) {
-      this.bar = new cliProgress.SingleBar({
-        stream: this.options.stream,
-        format:
-          'Epoch {epoch} {bar} {value}/{total}  loss {loss}  accuracy {accuracy}  {rate} images/s  {left} left',
-        barCompleteChar: '━',
-        barIncompleteChar: pc.dim('━'),
-        barsize: 20,
-        fps: BAR_REDRAWS_PER_SECOND,
-        hideCursor: true,
-        clearOnComplete: true,
-        gracefulExit: false,
-      });
-      this.bar.start(stepsPerEpoch, done, figures);
-    } else {
-      this.bar.update(done, figures);
-    }
+    this.bars ??= this.makeBars();
+    const row = this.rows.get(trial) ?? this.bars.create(stepsPerEpoch, done, figures);
+    this.rows.set(trial, row);
+    row.update(done, figures);
   }
 
   evaluating(): void {
-    this.stopBar();
+    // The bar stays where it is until the epoch's line appears.
   }
 
-  epochEnded(_trial: number, record: EpochRecord): void {
-    this.stopBar();
+  epochEnded(trial: number, record: EpochRecord): void {
     const { epochs } = this.options.config;
+    const steps = this.epochs.get(trial)?.steps ?? 1;
     const fields = [
-      `${this.steps}/${this.steps}`,
+      `${steps}/${steps}`,
       `${record.seconds.toFixed(0)}s`,
-      `${((record.seconds * 1000) / this.steps).toFixed(0)}ms/step`,
+      `${((record.seconds * 1000) / steps).toFixed(0)}ms/step`,
       `accuracy: ${four(record.accuracy)}`,
       `loss: ${four(record.loss)}`,
     ];
     if (record.valAccuracy !== null) fields.push(`val_accuracy: ${four(record.valAccuracy)}`);
     if (record.valLoss !== null) fields.push(`val_loss: ${four(record.valLoss)}`);
-    this.line(`Epoch ${record.epoch}/${epochs}  ${fields.join(' - ')}`);
+    this.line(`${this.nameOf(trial)}Epoch ${record.epoch}/${epochs}  ${fields.join(' - ')}`);
+  }
+
+  trialEnded(trial: number, error: AtelierError | null): void {
+    const row = this.rows.get(trial);
+    if (row !== undefined) this.bars?.remove(row);
+    this.rows.delete(trial);
+    if (error !== null) this.line(`${pc.red('x')} ${this.nameOf(trial)}failed: ${error.message}`);
+  }
+
+  /** One line a fold, and what they say together. */
+  folds(summary: Summary): void {
+    const table = new Table({
+      head: ['fold', 'epochs', 'loss', 'accuracy', 'val loss', 'val accuracy', 'weights'],
+      colAligns: ['right', 'right', 'right', 'right', 'right', 'right', 'left'],
+      style: PLAIN_STYLE,
+      chars: NO_BORDERS,
+    });
+    for (const { fold, status, epochs, validation, weightsSha256 } of summary.trials) {
+      const last = epochs.at(-1);
+      const cell = (value: number | null | undefined): string => (value == null ? '-' : four(value));
+      table.push([
+        `${fold ?? 'final'}${status === 'done' ? '' : ` (${status})`}`,
+        String(epochs.length),
+        cell(last?.loss),
+        cell(last?.accuracy),
+        cell(validation?.loss),
+        cell(validation?.accuracy),
+        weightsSha256.slice(0, 12),
+      ]);
+    }
+    this.line(`\n${table.toString()}\n`);
+    const { folds } = summary;
+    if (folds === null) return;
+    this.line(
+      `Validation accuracy ${pc.bold(four(folds.mean))} (sd ${four(folds.sd)}, 95 % interval ` +
+        `${four(folds.mean - folds.ci95)} to ${four(folds.mean + folds.ci95)}) over ${folds.n} folds`,
+    );
   }
 
   /** The closing words. */
   finished(summary: Summary, classNames: readonly string[], runDirectory: string): void {
-    this.stopBar();
-    const test = summary.trials[0]?.test ?? null;
+    this.stopBars();
+    if (summary.config.folds !== null) this.folds(summary);
+    const test = summary.trials.find((trial) => trial.test !== null)?.test ?? null;
     if (test !== null) {
       this.line(`\n${confusionTable(test, classNames)}\n`);
       this.line(
@@ -130,28 +169,49 @@ export class Terminal implements RunObserver {
   }
 
   /** Gives the terminal back, whatever was on it. */
-  stopBar(): void {
-    this.bar?.stop();
-    this.bar = undefined;
+  stopBars(): void {
+    this.bars?.stop();
+    this.bars = undefined;
+    this.rows.clear();
   }
 
-  private betweenBars(text: string): void {
-    this.stopBar();
-    this.line(text);
+  /** Names a trial where there are several; empty where there is one. */
+  private nameOf(trial: number): string {
+    const { folds, repeats } = this.options.config;
+    if (folds === null) return '';
+    return trial < folds * repeats ? `Fold ${trial}  ` : 'Final fit  ';
+  }
+
+  private makeBars(): cliProgress.MultiBar {
+    return new cliProgress.MultiBar({
+      stream: this.options.stream,
+      format:
+        '{name}Epoch {epoch} {bar} {value}/{total}  loss {loss}  accuracy {accuracy}  {rate} images/s  {left} left',
+      barCompleteChar: '━',
+      barIncompleteChar: pc.dim('━'),
+      barsize: 20,
+      fps: BAR_REDRAWS_PER_SECOND,
+      hideCursor: true,
+      clearOnComplete: true,
+      gracefulExit: false,
+    });
   }
 }
+
+const PLAIN_STYLE = { head: [], border: [], compact: true, 'padding-left': 1, 'padding-right': 0 };
+const NO_BORDERS = Object.fromEntries(
+  ['top', 'bottom', 'left', 'right', 'mid', 'middle']
+    .flatMap((side) => [side, `${side}-mid`, `${side}-left`, `${side}-right`])
+    .map((key) => [key, '']),
+);
 
 /** Rows: the true class; columns: what the network said, by class number. */
 export function confusionTable({ confusion }: Evaluation, classNames: readonly string[]): string {
   const table = new Table({
     head: ['true \\ predicted', ...classNames.map((_, i) => String(i)), 'recall'],
     colAligns: ['left', ...classNames.map(() => 'right' as const), 'right'],
-    style: { head: [], border: [], compact: true, 'padding-left': 1, 'padding-right': 0 },
-    chars: Object.fromEntries(
-      ['top', 'bottom', 'left', 'right', 'mid', 'middle']
-        .flatMap((side) => [side, `${side}-mid`, `${side}-left`, `${side}-right`])
-        .map((key) => [key, '']),
-    ),
+    style: PLAIN_STYLE,
+    chars: NO_BORDERS,
   });
   confusion.forEach((row, truth) => {
     const total = row.reduce((sum, n) => sum + n, 0);

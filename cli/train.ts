@@ -5,52 +5,208 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { backend, version_core as tfjsVersion } from '@tensorflow/tfjs-core';
 import type { Command } from 'commander';
+import { Cluster } from '../coordinator/cluster.js';
 import { exportLayersModel } from '../coordinator/export-model.js';
-import { Run } from '../coordinator/run.js';
+import { findResumption } from '../coordinator/resumption.js';
+import { Run, type RunEnd } from '../coordinator/run.js';
 import { RunDirectory, runName } from '../coordinator/run-directory.js';
 import { CoordinatorServer, isLoopback, parseListen } from '../coordinator/server.js';
+import { planTrials } from '../coordinator/trial-plan.js';
 import { systemClock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import { loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode, messageOf } from '../shared/errors.js';
 import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
+import type { Summary } from '../shared/summary.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
 import { LocalWorkers } from './local-workers.js';
 import { availableCores } from './numbers.js';
-import { addRunOptions, readToken, resolveRunConfig } from './options.js';
+import { addRunOptions, readToken, resolveResumedConfig, resolveRunConfig } from './options.js';
 import { Terminal } from './terminal.js';
 
 interface TrainFlags extends Record<string, unknown> {
   readonly runDir?: string;
+  readonly resume?: string;
   readonly tokenFile?: string;
   readonly insecure?: boolean;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
 
+/** `atelier kfold` trains so many folds unless told otherwise. */
+const DEFAULT_FOLDS = 5;
+
 export function addTrainCommand(program: Command): void {
-  const command = program
-    .command('train')
-    .description('train one model on local worker processes, on remote workers, or on both');
+  const description = 'train one model on local worker processes, on remote workers, or on both';
+  addTraining(program.command('train').description(description), {});
+}
+
+export function addKfoldCommand(program: Command): void {
+  const description = `cross-validate: train with --folds ${DEFAULT_FOLDS} as the default, all folds at once`;
+  addTraining(program.command('kfold').description(description), { folds: DEFAULT_FOLDS });
+}
+
+function addTraining(command: Command, defaults: Partial<RunConfig>): void {
   addRunOptions(command);
   command
     .option(
       '--run-dir <folder>',
       'folder of this run, which must not exist (default: runs/<utc time>-<name>)',
     )
+    .option('--resume <folder>', 'go on with the run in this folder, to the same bits')
     .option('--token-file <file>', 'file with the token that workers must present (default: ATELIER_TOKEN)')
     .option('--insecure', 'allow --listen on a network address without TLS')
     .option('--json', 'print summary.json on stdout and nothing else')
     .option('--quiet', 'print errors only')
     .action(async (flags: TrainFlags) => {
-      process.exitCode = await train(flags, process.env);
+      process.exitCode = await train(flags, defaults, process.env);
     });
 }
 
-async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
+async function train(
+  flags: TrainFlags,
+  defaults: Partial<RunConfig>,
+  env: NodeJS.ProcessEnv,
+): Promise<ExitCode> {
   const startedAt = new Date();
-  const config = resolveRunConfig(flags, env);
+  if (flags.resume !== undefined && flags.runDir !== undefined) {
+    throw new AtelierError('usage', '--resume names the run directory: leave out --run-dir');
+  }
+  const existing = flags.resume === undefined ? null : RunDirectory.existing(flags.resume);
+  const config =
+    existing === null
+      ? resolveRunConfig(flags, env, defaults)
+      : resolveResumedConfig(existing.readConfig(), flags, env);
+  const stream = flags.json === true ? process.stderr : process.stdout;
+  const terminal = new Terminal({ stream, quiet: flags.quiet === true, config });
+
+  const done = existing?.readSummary();
+  if (existing !== null && done?.status === 'done') {
+    terminal.line(`${existing.path} is done: there is nothing to resume`);
+    if (flags.json === true) process.stdout.write(`${JSON.stringify(done)}\n`);
+    return ExitCode.done;
+  }
+  const path = flags.runDir ?? join('runs', runName(startedAt, config.name ?? modelName(config)));
+  const directory = existing ?? RunDirectory.fresh(path);
+  existing?.lock();
+  try {
+    return await runTraining({
+      flags,
+      config,
+      directory,
+      isResumed: existing !== null,
+      terminal,
+      startedAt,
+      env,
+    });
+  } finally {
+    directory.unlock();
+  }
+}
+
+interface Training {
+  readonly flags: TrainFlags;
+  readonly config: RunConfig;
+  readonly directory: RunDirectory;
+  readonly isResumed: boolean;
+  readonly terminal: Terminal;
+  readonly startedAt: Date;
+  readonly env: NodeJS.ProcessEnv;
+}
+
+async function runTraining(training: Training): Promise<ExitCode> {
+  const { flags, config, directory, isResumed, terminal, startedAt, env } = training;
+  const { listen, token } = access(config, flags, env);
+  const dataset = loadDataset({ dataset: config.dataset, dataDir: config.dataDir, env });
+  const model = await compile(config, dataset);
+  const { local, slots, minWorkers } = clusterSize(config);
+  const clock = systemClock;
+  const plans = planTrials({ config, model, dataset, now: () => clock.now() });
+
+  const cluster = new Cluster(clock);
+  const server = await CoordinatorServer.listen({ listen, token, listener: cluster, clock });
+  let run: Run;
+  try {
+    if (!isResumed) {
+      directory.create();
+      directory.writeConfig(config);
+      directory.writeManifest(await manifest(startedAt, config, dataset, model));
+    }
+    const resumed = !isResumed
+      ? null
+      : await findResumption(directory, plans, (file, why) => {
+          terminal.warned('checkpoint', `${file}: ${why}. Going on with the one before it`);
+          directory.appendEvent(clock.now(), { type: 'checkpoint-damaged', file, reason: why });
+        });
+    run = new Run({
+      config,
+      model,
+      dataset,
+      plans,
+      directory,
+      cluster,
+      observer: terminal,
+      clock,
+      minWorkers,
+      minWorkersToGoOn: config.minWorkers ?? 1,
+      resumed,
+    });
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+
+  terminal.line(
+    `${modelName(config)}: ${model.layout.trainable.toLocaleString('en-US')} parameters, ` +
+      `${(plans[0]?.training.length ?? 0).toLocaleString('en-US')} training rows, ` +
+      `batch ${config.batchSize} in ${config.shards} shards, seed ${config.seed}`,
+  );
+  if (config.folds !== null) terminal.line(foldsLine(config, plans.length));
+  if (isResumed) terminal.line(`Resuming ${directory.path}: ${run.progress}`);
+  terminal.line(`Coordinator at ${server.url}`);
+  if (minWorkers > local) {
+    terminal.line(`Waiting for ${minWorkers - local} more workers: atelier worker --join ${server.url}`);
+  }
+  const workers = new LocalWorkers({
+    count: local,
+    slots,
+    url: server.url,
+    token,
+    dataset: config.dataset,
+    dataDir: config.dataDir,
+    onRestart: (name, how) => run.workerRestarted(name, how),
+    onDeath: (name, how) => run.stop(new AtelierError('run-failed', `worker ${name} ${how}`)),
+  });
+  const forget = onStopSignals(() => {
+    terminal.stopBars();
+    terminal.line('Stopping with a checkpoint ... (once more to quit at once)');
+    run.stop(new AtelierError('stopped', 'stopped on request'));
+  });
+
+  const end = await run.ended;
+  workers.expectExit();
+  terminal.stopBars();
+  cluster.close(end.error?.message ?? 'the run is done');
+  const summary = run.summary();
+  const failure = writeResults(directory, model, run, summary) ?? end.error;
+  const [obituaries] = await Promise.all([workers.exited(), server.close()]);
+  forget();
+  if (end.status === 'done') terminal.finished(summary, dataset.info.classNames, directory.path);
+  else if (config.folds !== null) terminal.folds(summary);
+  if (flags.json === true) process.stdout.write(`${JSON.stringify(summary)}\n`);
+  if (failure === null) return ExitCode.done;
+  if (end.status === 'failed') for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
+  process.stderr.write(`error: ${failure.message}\n${whatIsLeft(directory, end)}\n`);
+  return failure.exitCode;
+}
+
+/** Where workers join, and what they must present. */
+function access(
+  config: RunConfig,
+  flags: TrainFlags,
+  env: NodeJS.ProcessEnv,
+): { listen: ReturnType<typeof parseListen>; token: string | null } {
   const listen = parseListen(config.listen);
   const token = readToken(flags.tokenFile, env);
   if (!isLoopback(listen.host) && flags.insecure !== true) {
@@ -67,74 +223,38 @@ async function train(flags: TrainFlags, env: NodeJS.ProcessEnv): Promise<ExitCod
         `"openssl rand -hex 32 > token" and give it to both sides with --token-file token`,
     );
   }
-  const dataset = loadDataset({ dataset: config.dataset, dataDir: config.dataDir, env });
-  const model = await compile(config, dataset);
-  const { local, slots, minWorkers } = clusterSize(config);
+  return { listen, token };
+}
 
-  const runDir = flags.runDir ?? join('runs', runName(startedAt, config.name ?? modelName(config)));
-  const directory = new RunDirectory(runDir);
-  const stream = flags.json === true ? process.stderr : process.stdout;
-  const terminal = new Terminal({ stream, quiet: flags.quiet === true, config });
-  const run = new Run({
-    config,
-    model,
-    dataset,
-    directory,
-    observer: terminal,
-    clock: systemClock,
-    minWorkers,
-  });
-  const server = await CoordinatorServer.listen({ listen, token, listener: run, clock: systemClock });
-  directory.create();
-  directory.writeConfig(config);
-  directory.writeManifest(await manifest(startedAt, config, dataset, model));
-  terminal.line(
-    `${modelName(config)}: ${model.layout.trainable.toLocaleString('en-US')} parameters, ` +
-      `${(dataset.info.trainRows - config.validationRows).toLocaleString('en-US')} training rows, ` +
-      `batch ${config.batchSize} in ${config.shards} shards, seed ${config.seed}`,
-  );
-  terminal.line(`Coordinator at ${server.url}`);
-  if (minWorkers > local) {
-    terminal.line(`Waiting for ${minWorkers - local} more workers: atelier worker --join ${server.url}`);
-  }
-  const workers = new LocalWorkers({
-    count: local,
-    slots,
-    url: server.url,
-    token,
-    dataset: config.dataset,
-    dataDir: config.dataDir,
-    onDeath: (name, how) => run.stop(new AtelierError('run-failed', `worker ${name} ${how}`)),
-  });
-  const forget = onStopSignals(() => {
-    terminal.stopBar();
-    terminal.line('Stopping ... (once more to quit at once)');
-    run.stop(new AtelierError('stopped', 'stopped on request'));
-  });
-
-  const { status, error } = await run.ended;
-  workers.expectExit();
-  terminal.stopBar();
-  const summary = run.summary();
-  let failure = error;
+/** The models and the summary. Returns what went wrong. */
+function writeResults(
+  directory: RunDirectory,
+  model: CompiledModel,
+  run: Run,
+  summary: Summary,
+): AtelierError | null {
   try {
-    if (status !== 'failed') exportLayersModel(directory.folder('model'), model, run.weights);
+    for (const { fold, weights } of run.weights) {
+      exportLayersModel(directory.folder(join(directory.trialFolder(fold), 'model')), model, weights);
+    }
     directory.writeSummary(summary);
+    return null;
   } catch (cause) {
-    failure = new AtelierError('run-failed', `cannot write to ${directory.path}: ${messageOf(cause)}`, {
+    return new AtelierError('run-failed', `cannot write to ${directory.path}: ${messageOf(cause)}`, {
       cause,
     });
   }
-  const [obituaries] = await Promise.all([workers.exited(), server.close()]);
-  forget();
-  if (status === 'done') terminal.finished(summary, dataset.info.classNames, runDir);
-  if (flags.json === true) process.stdout.write(`${JSON.stringify(summary)}\n`);
-  if (failure === null) return ExitCode.done;
-  if (status === 'stopped')
-    process.stderr.write('There are no checkpoints yet: this run cannot be resumed\n');
-  for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
-  process.stderr.write(`error: ${failure.message}\nWhat there is of the run: ${runDir}\n`);
-  return failure.exitCode;
+}
+
+function whatIsLeft({ path }: RunDirectory, { status }: RunEnd): string {
+  const what = status === 'stopped' ? 'Its checkpoint is written' : 'What there is of the run is kept';
+  return `${what}. Go on to the same bits with: atelier train --resume ${path}`;
+}
+
+function foldsLine({ folds, repeats, stratified, finalFit }: RunConfig, trials: number): string {
+  const kind = stratified ? 'stratified' : 'plain';
+  const again = repeats > 1 ? `, ${repeats} times` : '';
+  return `${trials} trials: ${kind} ${folds ?? 0}-fold cross-validation${again}${finalFit ? ', and a final fit' : ''}`;
 }
 
 const modelName = (config: RunConfig): string =>

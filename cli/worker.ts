@@ -2,10 +2,12 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
+import { WorkerMemory } from '../worker/run-work.js';
 import { parseJoinUrl, WorkerSession, type SessionEnd } from '../worker/session.js';
 import { systemClock } from '../shared/clock.js';
 import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { ExitCode } from '../shared/errors.js';
+import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { availableCores, parseCount } from './numbers.js';
 import { readToken } from './options.js';
@@ -65,29 +67,32 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   const leaving = { asked: false };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
+      // Asked twice, it goes at once; what it held is computed elsewhere.
+      if (session === undefined || leaving.asked) process.exit(ExitCode.done);
       leaving.asked = true;
-      if (session === undefined) process.exit(ExitCode.done);
-      session.leave(`${signal} on the worker`);
+      session.drain(`${signal} on the worker`);
     });
   }
   const name = flags.name ?? `${hostname()}-${process.pid}`;
+  const memory = new WorkerMemory(pool, local);
+  let credential: SessionCredential | null = null;
   const versions = { atelier: ATELIER_VERSION, node: process.version, tensorflow };
   for (let failures = 0; ;) {
     session = new WorkerSession({
       url: flags.join,
       token,
-      hello: { name, host: hostname(), pid: process.pid, slots, versions },
-      pool,
-      local,
+      hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
+      memory,
       clock: systemClock,
-      onJoined: () => {
+      onJoined: (given) => {
+        credential = given;
         failures = 0;
         say(`Joined ${flags.join} as ${name} with ${slots} slots`);
       },
     });
     const end: SessionEnd = await session.ended;
     session = undefined;
-    if (end.kind === 'finished' || leaving.asked || managed) {
+    if (end.kind === 'finished' || leaving.asked) {
       say(`Left: ${end.reason}`);
       await pool.close();
       // The channel to `atelier train` would keep this process alive.

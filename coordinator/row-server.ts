@@ -12,14 +12,16 @@ import type { Session } from './session.js';
  */
 export class RowServer {
   private readonly dataset: Dataset;
+  private readonly run: number;
   private readonly session: Session;
   private readonly sent: Bitmap;
   private queue: Promise<void> = Promise.resolve();
   /** Rows sent or queued. */
   rowsServed = 0;
 
-  constructor(dataset: Dataset, session: Session) {
+  constructor(dataset: Dataset, run: number, session: Session) {
     this.dataset = dataset;
+    this.run = run;
     this.session = session;
     this.sent = new Bitmap(dataset.labels.length);
   }
@@ -51,7 +53,7 @@ export class RowServer {
         pixels.set(images.subarray(row * imageBytes, (row + 1) * imageBytes), i * imageBytes);
         classes[i] = labels[row] as number;
       });
-      const message = { type: 'rows', count: piece.length } as const;
+      const message = { type: 'rows', run: this.run, count: piece.length } as const;
       await this.session.sendFrame(encodeToWorker(message, bytesOf(piece), pixels, classes));
     }
   }

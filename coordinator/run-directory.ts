@@ -1,33 +1,77 @@
-import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { AtelierError, messageOf } from '../shared/errors.js';
-import type { RunConfig } from '../shared/config.js';
+import { parseRunConfig, type RunConfig } from '../shared/config.js';
 import { Summary, type EpochRecord } from '../shared/summary.js';
+import { CheckpointStore } from './checkpoint-store.js';
 import { writeFileAtomic } from './files.js';
+import { StepLog } from './step-log.js';
 
 /** A line of `events.jsonl`. */
 export type RunEvent =
-  | { type: 'worker-joined'; worker: number; name: string; host: string; slots: number }
+  | { type: 'worker-joined'; worker: number; name: string; host: string; slots: number; resumed: boolean }
   | { type: 'worker-left'; worker: number; name: string; reason: string }
-  | { type: 'warning'; worker: number; name: string; message: string }
-  | { type: 'lease'; trial: number; leases: { worker: string; start: number; count: number }[] }
+  | { type: 'worker-refused'; name: string; reason: string }
+  /** A local worker process ended and was started again. */
+  | { type: 'worker-restarted'; name: string; reason: string }
+  | { type: 'warning'; name: string; message: string }
   | { type: 'started'; workers: number }
+  /** Fewer workers than --min-workers. */
+  | { type: 'waiting'; workers: number; wanted: number }
   /** How long after the start of the process the first step was done. */
   | { type: 'first-step'; secondsAfterStart: number }
+  | { type: 'checkpoint'; trial: number; file: string }
+  | { type: 'checkpoint-damaged'; file: string; reason: string }
+  /** With the rounds that each trial has behind it. */
+  | { type: 'resumed'; roundsDone: readonly number[] }
+  | { type: 'trial-failed'; trial: number; reason: string }
   | { type: 'ended'; status: Summary['status']; reason: string | null };
 
 /** `20261122T235000Z-name`. */
 export const runName = (now: Date, name: string): string =>
   `${now.toISOString().replace(/[-:]|\.\d+/g, '')}-${name}`;
 
+const LOCK = 'lock';
+
 /** The folder of one run: everything it leaves behind. Files appear whole or not at all. */
 export class RunDirectory {
   readonly path: string;
+  private locked = false;
 
-  /** @throws AtelierError `usage` when `path` exists: nothing is ever written over */
-  constructor(path: string) {
+  private constructor(path: string) {
     this.path = resolve(path);
-    if (existsSync(this.path)) throw this.exists();
+  }
+
+  /**
+   * A run directory that does not exist yet; `create` makes it.
+   * @throws AtelierError `usage` when `path` exists: nothing is ever written over
+   */
+  static fresh(path: string): RunDirectory {
+    const directory = new RunDirectory(path);
+    if (existsSync(directory.path)) throw directory.exists();
+    return directory;
+  }
+
+  /**
+   * A run directory that a run has left.
+   * @throws AtelierError `usage` when there is none
+   */
+  static existing(path: string): RunDirectory {
+    const directory = new RunDirectory(path);
+    if (!existsSync(join(directory.path, 'config.json'))) {
+      throw new AtelierError('usage', `${path} is no run directory: it has no config.json`);
+    }
+    return directory;
   }
 
   /**
@@ -44,18 +88,79 @@ export class RunDirectory {
         cause,
       });
     }
+    this.lock();
+  }
+
+  /**
+   * Keeps other processes of this machine from writing to the same run. The lock of a process that is gone is taken
+   * over.
+   * @throws AtelierError `usage` when a process holds it
+   */
+  lock(): void {
+    const path = join(this.path, LOCK);
+    for (let attempt = 0; attempt < 2; attempt++) {
+      try {
+        const file = openSync(path, 'wx');
+        writeSync(file, JSON.stringify({ pid: process.pid, host: hostname() }));
+        closeSync(file);
+        this.locked = true;
+        return;
+      } catch (cause) {
+        if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
+          throw new AtelierError('usage', `cannot write to ${this.path}: ${messageOf(cause)}`, { cause });
+        }
+      }
+      const owner = readOwner(path);
+      if (owner !== undefined && (owner.host !== hostname() || isAlive(owner.pid))) {
+        throw new AtelierError(
+          'usage',
+          `${this.path} is in use by process ${owner.pid} on ${owner.host}. If that is gone, remove ${path}`,
+        );
+      }
+      rmSync(path, { force: true });
+    }
+    throw new AtelierError('usage', `${this.path} is in use by another process`);
+  }
+
+  unlock(): void {
+    if (this.locked) rmSync(join(this.path, LOCK), { force: true });
+    this.locked = false;
   }
 
   private exists(): AtelierError {
-    return new AtelierError('usage', `the run directory ${this.path} exists: name another with --run-dir`);
+    return new AtelierError(
+      'usage',
+      `the run directory ${this.path} exists: name another with --run-dir, or go on with it: --resume ${this.path}`,
+    );
+  }
+
+  /** @throws AtelierError `usage` when `config.json` cannot be read or is not one */
+  readConfig(): RunConfig {
+    return parseRunConfig(this.readJson('config.json'));
   }
 
   writeConfig(config: RunConfig): void {
     this.writeJson('config.json', config);
   }
 
+  readManifest(): Readonly<Record<string, unknown>> {
+    return this.readJson('manifest.json');
+  }
+
   writeManifest(manifest: Readonly<Record<string, unknown>>): void {
     this.writeJson('manifest.json', manifest);
+  }
+
+  /** Sets some fields of the manifest. */
+  amendManifest(fields: Readonly<Record<string, unknown>>): void {
+    this.writeManifest({ ...this.readManifest(), ...fields });
+  }
+
+  /** The summary, if the run has ended. */
+  readSummary(): Summary | undefined {
+    if (!existsSync(join(this.path, 'summary.json'))) return undefined;
+    const parsed = Summary.safeParse(this.readJson('summary.json'));
+    return parsed.success ? parsed.data : undefined;
   }
 
   /** Checks the summary against its schema before it is written: it is an interface. */
@@ -63,12 +168,41 @@ export class RunDirectory {
     this.writeJson('summary.json', Summary.parse(summary));
   }
 
-  appendEpoch(trial: number, record: EpochRecord): void {
+  appendEpoch(trial: number, fold: number | null, record: EpochRecord): void {
     this.appendLine('metrics.jsonl', { trial, ...record });
+    if (fold !== null) this.appendLine(join(this.trialFolder(fold), 'metrics.jsonl'), { trial, ...record });
+  }
+
+  /** Makes the metrics what the trials of a resumed run remember: lines beyond a checkpoint come again. */
+  rewriteEpochs(
+    trials: readonly { trial: number; fold: number | null; records: readonly EpochRecord[] }[],
+  ): void {
+    const linesOf = (parts: typeof trials): string =>
+      parts
+        .flatMap(({ trial, records }) => records.map((record) => `${JSON.stringify({ trial, ...record })}\n`))
+        .join('');
+    writeFileAtomic(join(this.path, 'metrics.jsonl'), linesOf(trials));
+    for (const part of trials) {
+      if (part.fold === null) continue;
+      writeFileAtomic(join(this.path, this.trialFolder(part.fold), 'metrics.jsonl'), linesOf([part]));
+    }
   }
 
   appendEvent(time: number, event: RunEvent): void {
     this.appendLine('events.jsonl', { time: new Date(time).toISOString(), ...event });
+  }
+
+  checkpoints(fold: number | null, keep: number): CheckpointStore {
+    return new CheckpointStore(join(this.path, this.trialFolder(fold), 'checkpoints'), keep);
+  }
+
+  /** @param stepsDone what the file has beyond them is cut off */
+  stepLog(fold: number | null, stepsDone: number): StepLog {
+    return new StepLog(this.stepLogPath(fold), stepsDone);
+  }
+
+  stepLogPath(fold: number | null): string {
+    return join(this.path, this.trialFolder(fold), 'step-losses.f64');
   }
 
   /** Makes and returns the path of a folder inside. */
@@ -78,11 +212,47 @@ export class RunDirectory {
     return path;
   }
 
+  /** Where the files of a trial lie, from the run directory; made when it is not there. */
+  trialFolder(fold: number | null): string {
+    if (fold === null) return '.';
+    const name = join('folds', String(fold));
+    if (existsSync(this.path)) mkdirSync(join(this.path, name), { recursive: true });
+    return name;
+  }
+
+  private readJson(name: string): Record<string, unknown> {
+    const path = join(this.path, name);
+    try {
+      return JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+    } catch (cause) {
+      throw new AtelierError('usage', `cannot read ${path}: ${messageOf(cause)}`, { cause });
+    }
+  }
+
   private writeJson(name: string, value: unknown): void {
     writeFileAtomic(join(this.path, name), `${JSON.stringify(value, null, 2)}\n`);
   }
 
   private appendLine(name: string, value: unknown): void {
     appendFileSync(join(this.path, name), `${JSON.stringify(value)}\n`);
+  }
+}
+
+function readOwner(path: string): { pid: number; host: string } | undefined {
+  try {
+    const owner = JSON.parse(readFileSync(path, 'utf8')) as { pid: number; host: string };
+    return Number.isInteger(owner.pid) ? owner : undefined;
+  } catch {
+    // Its owner died before it had written it.
+    return undefined;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return pid !== process.pid;
+  } catch {
+    return false;
   }
 }

@@ -3,114 +3,125 @@ import type { Clock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
-import { weightsSha256 } from '../shared/layout.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { bytesOf, float32Of } from '../shared/protocol/frame.js';
-import { CloseCode, MAX_WORKERS } from '../shared/protocol/limits.js';
-import { encodeToWorker, type Lease, type Received, type RunSpec } from '../shared/protocol/messages.js';
-import { ShardPlan } from '../shared/shards.js';
+import { encodeToWorker, type Received, type RunSpec, type Work } from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
-import { initialWeights } from './initial-weights.js';
-import { shareUnits } from './leases.js';
+import type { CheckpointStore } from './checkpoint-store.js';
+import type { Answer, Cluster, Tenant, Worker } from './cluster.js';
+import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import { Meter } from './meter.js';
-import { makeOptimizer } from './optimizer/make-optimizer.js';
-import { RowServer } from './row-server.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
-import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
-import { Trial, type Round, type StepProgress, type TrialEffect, type Verdict } from './trial.js';
-
-/** Rows of one evaluation chunk: small enough to share out, large enough to be fast. */
-export const EVALUATION_ROWS = 250;
+import type { StepLog } from './step-log.js';
+import type { Round, StepProgress, Trial, TrialEffect, TrialState, Verdict } from './trial.js';
+import { EVALUATION_ROWS, type TrialPlan } from './trial-plan.js';
 
 /** Warnings shown and kept; further ones say nothing new. */
 const MAX_WARNINGS = 100;
+/** How often workers may fail at the same round before the run does. */
+const MAX_FAILURES = 3;
 
 /** Who watches a run: the terminal, metrics. Every method is called synchronously and must not throw. */
 export interface RunObserver {
-  workerJoined(name: string, host: string, slots: number): void;
-  workerLeft(name: string, reason: string): void;
-  warned(worker: string, message: string): void;
+  workerJoined(worker: Worker): void;
+  workerLeft(worker: Worker, reason: string): void;
+  warned(source: string, message: string): void;
+  /** The run has the workers it wanted and goes on. */
   started(workers: number, slots: number): void;
+  /** The run has fewer workers than it needs, and waits. */
+  waiting(workers: number, wanted: number): void;
   stepped(progress: StepProgress, imagesPerSecond: number): void;
-  evaluating(split: 'validation' | 'test'): void;
+  evaluating(trial: number, split: 'validation' | 'test'): void;
   epochEnded(trial: number, record: EpochRecord): void;
+  trialEnded(trial: number, error: AtelierError | null): void;
 }
 
 export interface RunOptions {
   readonly config: RunConfig;
   readonly model: CompiledModel;
   readonly dataset: Dataset;
+  /** Of `planTrials`. */
+  readonly plans: readonly TrialPlan[];
   readonly directory: RunDirectory;
+  readonly cluster: Cluster;
   readonly observer: RunObserver;
   readonly clock: Clock;
-  /** Training starts when this many workers have joined. */
+  /** Training starts when this many workers are ready, and goes on while there are `minWorkersToGoOn`. */
   readonly minWorkers: number;
+  readonly minWorkersToGoOn: number;
+  /** Where the run goes on; null for a new one. */
+  readonly resumed: Resumption | null;
 }
 
-interface Member {
-  readonly worker: number;
-  readonly session: Session;
-  readonly hello: Hello;
-  readonly rows: RowServer;
+/** What a run directory says of the run that is resumed. */
+export interface Resumption {
+  /** The state of each trial that has one, by its number. */
+  readonly states: ReadonlyMap<number, TrialState>;
+  readonly fingerprint: string | null;
+  /** How often it has been resumed, this time included. */
+  readonly resumes: number;
+}
+
+export interface RunEnd {
+  readonly status: Summary['status'];
+  readonly error: AtelierError | null;
+}
+
+/** A trial and what the run keeps of it. */
+interface TrialRecord {
+  readonly plan: TrialPlan;
+  readonly trial: Trial;
+  readonly steps: StepLog;
+  readonly checkpoints: CheckpointStore;
+  /** The round in work, and its frame once somebody needs it. */
+  open: { readonly round: Round; readonly startedAt: number; frame: Buffer | undefined } | undefined;
+  started: boolean;
+  bestLoss: number;
+}
+
+interface RosterEntry {
+  readonly worker: Worker;
   examples: number;
 }
 
-/** One round that workers are computing. */
-interface OpenRound {
-  readonly round: Round;
-  readonly leases: readonly Lease[];
-  readonly startedAt: number;
-  readonly slots: number;
-}
-
 type State =
-  | { kind: 'waiting' }
+  | { kind: 'waiting'; cancelTimeout: () => void }
   | { kind: 'running' }
-  | { kind: 'over'; status: Summary['status']; error: AtelierError | null };
+  | { kind: 'ending'; end: RunEnd }
+  | { kind: 'over'; end: RunEnd };
 
 /**
- * One run: its trials, the workers that compute for them, and the run directory. It turns what sessions
- * receive into trial events, and carries out what the trials ask for.
+ * One run: its trials, and the run directory. It turns what workers answer into trial events, and carries out what
+ * the trials ask for. Which worker computes what is the cluster's business.
  */
-export class Run implements SessionListener {
+export class Run implements Tenant {
+  readonly spec: RunSpec;
+  readonly dataset: Dataset;
+  /** Resolves when the run is over and all is written, however it ended; never rejects. */
+  readonly ended: Promise<RunEnd>;
+  private settle: (end: RunEnd) => void = () => undefined;
   private readonly options: RunOptions;
-  private readonly plan: ShardPlan;
-  private readonly spec: RunSpec;
-  private readonly trial: Trial;
-  private readonly trialFrame: Buffer;
-  private readonly members = new Map<number, Member>();
-  /** Everyone who ever joined, for the summary. */
-  private readonly roster: Member[] = [];
-  private readonly open = new Map<number, OpenRound>();
+  private readonly number: number;
+  private readonly trials: readonly TrialRecord[];
+  /** Everyone who ever computed for the run, by worker number. */
+  private readonly roster = new Map<number, RosterEntry>();
   private readonly meter = new Meter();
   private readonly startedAt: number;
-  private epochStartedAt = 0;
-  private readonly epochSeconds: number[] = [];
-  private state: State = { kind: 'waiting' };
-  private settle: (summary: { status: Summary['status']; error: AtelierError | null }) => void = () =>
-    undefined;
-  /** Resolves when the run is over, however it ended; never rejects. */
-  readonly ended: Promise<{ status: Summary['status']; error: AtelierError | null }>;
+  private fingerprint: string | null;
+  private fingerprintsSeen = new Set<string>();
+  private failures = 0;
+  private late = 0;
+  private slotRetries = 0;
+  private firstStep = true;
+  private state: State;
 
   constructor(options: RunOptions) {
     this.options = options;
     this.startedAt = options.clock.now();
     this.ended = new Promise((resolve) => (this.settle = resolve));
-    const { config, model, dataset } = options;
-    const { trainRows, testRows, classNames } = dataset.info;
-    const trainable = trainRows - config.validationRows;
-    if (trainable < config.shards) {
-      throw new AtelierError(
-        'usage',
-        `--validation-rows ${config.validationRows} leaves ${Math.max(0, trainable)} of ${trainRows} training rows: ` +
-          `at least --shards ${config.shards} must be left`,
-      );
-    }
-    const rowsFrom = (start: number, count: number): Uint32Array =>
-      Uint32Array.from({ length: count }, (_, i) => start + i);
-    const training = rowsFrom(config.validationRows, trainable);
-    const validation = rowsFrom(0, config.validationRows);
-    this.plan = new ShardPlan(training, config.shards, config.batchSize);
+    const { config, model, dataset, directory, plans, resumed, cluster } = options;
+    this.dataset = dataset;
+    this.fingerprint = resumed?.fingerprint ?? null;
     this.spec = {
       seed: config.seed,
       batchSize: config.batchSize,
@@ -121,46 +132,67 @@ export class Run implements SessionListener {
       layout: model.layout,
       topology: { ...model.training },
     };
-    this.trial = new Trial({
-      trial: 0,
-      fold: null,
-      model,
-      plan: this.plan,
-      epochs: config.epochs,
-      classes: classNames.length,
-      validationRows: validation.length,
-      testRows,
-      evaluationRows: EVALUATION_ROWS,
-      optimizer: makeOptimizer(config, model.layout.trainable),
-      weights: initialWeights(model, config.seed, 0),
+    this.trials = plans.map((plan) => {
+      const state = resumed?.states.get(plan.trial);
+      const trial = plan.make(state);
+      return {
+        plan,
+        trial,
+        steps: directory.stepLog(plan.fold, trial.stepsDone),
+        checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
+        open: undefined,
+        started: false,
+        bestLoss: Math.min(Infinity, ...trial.records.map(({ valLoss }) => valLoss ?? Infinity)),
+      };
     });
-    const bitmap = (rows: Uint32Array): Uint8Array => Bitmap.of(trainRows, rows).bytes;
-    this.trialFrame = encodeToWorker({ type: 'trial', trial: 0 }, bitmap(training), bitmap(validation));
+    this.number = cluster.attach(this);
+    for (const { plan } of this.trials) cluster.addTrial(this.number, plan.trial);
+    this.state = { kind: 'waiting', cancelTimeout: this.waitTimeout(options.minWorkers) };
+    if (resumed !== null) {
+      this.record({ type: 'resumed', roundsDone: this.trials.map(({ trial }) => trial.roundsDone) });
+    }
+    // A run that was already over has nothing to wait for.
+    if (this.trials.every(({ trial }) => trial.isOver)) this.end({ status: 'done', error: null });
   }
 
-  /** Ends the run before its time. */
+  /** Ends the run before its time; what it has done is in its checkpoints. */
   stop(error: AtelierError): void {
-    this.end(error.code === 'stopped' ? 'stopped' : 'failed', error);
+    this.end({ status: error.code === 'stopped' ? 'stopped' : 'failed', error });
   }
 
-  /** The trained (or, after a stop, so far trained) parameters and state. */
-  get weights(): Float32Array {
-    return this.trial.currentWeights;
+  /** The trials' parameters and state as of now. */
+  get weights(): readonly { fold: number | null; weights: Float32Array }[] {
+    return this.trials.map(({ trial }) => ({ fold: trial.fold, weights: trial.currentWeights }));
+  }
+
+  /** How far the run has come, for people. */
+  get progress(): string {
+    const done = this.trials.reduce((sum, { trial }) => sum + trial.roundsDone, 0);
+    const left = this.trials.reduce((sum, { trial }) => sum + trial.remainingRounds, 0);
+    return `${done} of ${done + left} steps and evaluations are done`;
+  }
+
+  /** A local worker process ended and was started again. */
+  workerRestarted(name: string, reason: string): void {
+    this.record({ type: 'worker-restarted', name, reason });
+    this.options.observer.warned(name, `${reason}, starting it again`);
   }
 
   summary(): Summary {
-    const { state } = this;
-    invariant(state.kind === 'over', 'a summary is of a run that is over');
+    const { state, options } = this;
+    invariant(state.kind === 'over' || state.kind === 'ending', 'a summary is of a run that is over');
+    const trials = this.trials.map(({ trial }) => trial.summary());
+    const { counts, leaseCounts } = options.cluster;
     return {
       schemaVersion: SUMMARY_SCHEMA_VERSION,
-      status: state.status,
-      reason: state.error?.message ?? null,
-      config: this.options.config,
-      weightsSha256: weightsSha256(this.weights),
-      trials: [this.trial.summary(this.epochSeconds)],
-      folds: null,
-      throughput: this.meter.report(),
-      workers: this.roster.map(({ hello, examples }) => ({
+      status: state.end.status,
+      reason: state.end.error?.message ?? null,
+      config: options.config,
+      weightsSha256: weightsOfRun(trials),
+      trials,
+      folds: foldStatistics(trials, options.config),
+      throughput: this.meter.report(options.clock.now()),
+      workers: [...this.roster.values()].map(({ worker: { hello }, examples }) => ({
         name: hello.name,
         host: hello.host,
         slots: hello.slots,
@@ -168,125 +200,179 @@ export class Run implements SessionListener {
         node: hello.versions.node,
         examples,
       })),
-      retries: 0,
-      durationSeconds: (this.options.clock.now() - this.startedAt) / 1000,
+      retries: leaseCounts.returned + this.slotRetries,
+      elasticity: {
+        ...counts,
+        speculated: leaseCounts.speculated,
+        late: this.late,
+        resumes: options.resumed?.resumes ?? 0,
+      },
+      durationSeconds: (options.clock.now() - this.startedAt) / 1000,
     };
   }
 
-  // ---- SessionListener -------------------------------------------------------------------------------------
+  // ---- Tenant ----------------------------------------------------------------------------------------------
 
-  greeted(session: Session, hello: Hello): { worker: number } | { refused: string } {
-    if (this.state.kind === 'over') return { refused: 'the run is over' };
-    if (this.members.size >= MAX_WORKERS) return { refused: `${MAX_WORKERS} workers are enough` };
-    const worker = this.roster.length;
-    const rows = new RowServer(this.options.dataset, session);
-    const member: Member = { worker, session, hello, rows, examples: 0 };
-    this.members.set(worker, member);
-    this.roster.push(member);
-    return { worker };
+  trialFrame(run: number, trial: number): Buffer {
+    const { training, validation } = this.trialOf(trial).plan;
+    const bitmap = (rows: Uint32Array): Uint8Array => Bitmap.of(this.dataset.info.trainRows, rows).bytes;
+    return encodeToWorker({ type: 'trial', run, trial }, bitmap(training), bitmap(validation));
   }
 
-  joined(session: Session): void {
-    const member = this.memberOf(session);
-    const { name, host, slots } = member.hello;
-    session.send({ type: 'run', spec: this.spec });
-    void session.sendFrame(this.trialFrame);
-    this.record({ type: 'worker-joined', worker: member.worker, name, host, slots });
-    this.options.observer.workerJoined(name, host, slots);
-    if (this.state.kind === 'waiting' && this.members.size >= this.options.minWorkers) this.start();
+  roundFrame(run: number, trial: number): Buffer {
+    const { open, trial: state } = this.trialOf(trial);
+    invariant(open !== undefined, 'only rounds in work are leased');
+    const message = { type: 'round', run, trial, round: open.round.round, work: workOf(open.round) } as const;
+    return (open.frame ??= encodeToWorker(message, bytesOf(state.currentWeights)));
   }
 
-  received(session: Session, { message, payload }: Received<WorkerMessage>): void {
-    if (this.state.kind === 'over') return;
-    const member = this.memberOf(session);
-    switch (message.type) {
-      case 'need-rows':
-        member.rows.request(payload);
-        return;
-      case 'warning':
-        this.warn(member, message.message);
-        return;
-      case 'failed':
-        this.stop(new AtelierError('run-failed', `worker ${member.hello.name} failed: ${message.message}`));
-        return;
-      case 'partial': {
-        const expected = message.rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
-        requireBytes(payload, expected);
-        this.requireTrial(message.trial);
-        const { round, start, count, rows, lossSum, correct, computeMs } = message;
-        const values = rows === 0 ? null : float32Of(payload);
-        const answer = this.trial.receivePartial(round, { start, count }, { rows, lossSum, correct, values });
-        requireValid(answer.verdict);
-        if (answer.verdict === 'used') {
-          member.examples += rows;
-          this.meter.computed(computeMs);
-        }
-        this.carryOut(answer.effects);
-        return;
+  refusal(worker: Worker, fingerprint: string): string | null {
+    const { config, directory, observer } = this.options;
+    if (this.fingerprint === null) {
+      this.fingerprint = fingerprint;
+      this.write(() => directory.amendManifest({ numericsFingerprint: fingerprint }));
+    }
+    if (fingerprint === this.fingerprint) return null;
+    const message =
+      `its gradients differ in bits from this run's (numerics fingerprint ${fingerprint.slice(0, 12)}, ` +
+      `the run has ${this.fingerprint.slice(0, 12)}): another processor, TensorFlow or --step`;
+    if (config.allowMixedNumerics) {
+      if (!this.fingerprintsSeen.has(fingerprint)) {
+        this.fingerprintsSeen.add(fingerprint);
+        this.write(() => directory.amendManifest({ otherFingerprints: [...this.fingerprintsSeen] }));
+        this.warned(worker, `${message}; let in by --allow-mixed-numerics`);
       }
-      case 'evaluated': {
-        const classes = this.spec.dataset.classNames.length;
-        requireBytes(payload, classes ** 2 * Uint32Array.BYTES_PER_ELEMENT);
-        this.requireTrial(message.trial);
-        const { round, chunk, rows, lossSum } = message;
-        const confusion = new Uint32Array(payload.slice().buffer);
-        const answer = this.trial.receiveChunk(round, chunk, { rows, lossSum, confusion });
-        requireValid(answer.verdict);
-        this.carryOut(answer.effects);
-        return;
-      }
-      default:
-        assertNever(message);
+      return null;
+    }
+    this.record({ type: 'worker-refused', name: worker.hello.name, reason: message });
+    observer.warned(worker.hello.name, `refused: ${message}. --allow-mixed-numerics lets it in`);
+    return `${message}. --allow-mixed-numerics on the coordinator lets it in`;
+  }
+
+  joined(worker: Worker): void {
+    const { number, hello, resumed } = worker;
+    this.roster.set(number, { worker, examples: this.roster.get(number)?.examples ?? 0 });
+    const { name, host, slots } = hello;
+    this.record({ type: 'worker-joined', worker: number, name, host, slots, resumed });
+    this.options.observer.workerJoined(worker);
+    this.strengthChanged();
+  }
+
+  left(worker: Worker, reason: string): void {
+    if (this.isOver) return;
+    this.record({ type: 'worker-left', worker: worker.number, name: worker.hello.name, reason });
+    this.options.observer.workerLeft(worker, reason);
+    this.strengthChanged();
+  }
+
+  answered(worker: Worker, { message, payload }: Received<Answer>): Verdict {
+    if (this.isOver) return 'late';
+    const record = this.trialOf(message.trial);
+    let answer: { verdict: Verdict; effects: TrialEffect[] };
+    if (message.type === 'partial') {
+      const expected = message.rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+      requireBytes(payload, expected);
+      const { round, start, count, rows, lossSum, correct, rowDigests } = message;
+      const values = rows === 0 ? null : float32Of(payload);
+      const sum = { rows, lossSum, correct, values };
+      answer = record.trial.receivePartial(round, { start, count }, sum, rowDigests);
+    } else {
+      requireBytes(payload, this.spec.dataset.classNames.length ** 2 * Uint32Array.BYTES_PER_ELEMENT);
+      const { round, chunk, rows, lossSum } = message;
+      const confusion = new Uint32Array(payload.slice().buffer);
+      answer = record.trial.receiveChunk(round, chunk, { rows, lossSum, confusion });
+    }
+    if (answer.verdict === 'used') {
+      this.meter.computed(message.computeMs);
+      this.slotRetries += message.retries;
+      const entry = this.roster.get(worker.number);
+      if (entry !== undefined && message.type === 'partial') entry.examples += message.rows;
+      this.carryOut(record, answer.effects);
+    } else if (answer.verdict === 'late') {
+      this.late++;
+    }
+    return answer.verdict;
+  }
+
+  warned(worker: Worker, message: string): void {
+    this.warn(worker.hello.name, message);
+  }
+
+  failed(worker: Worker, message: string): void {
+    this.failures++;
+    const text = `worker ${worker.hello.name} failed: ${message}`;
+    // What fails before anybody could compute, or again and again, will fail on the next worker too.
+    if (this.roster.size === 0 || this.failures >= MAX_FAILURES)
+      this.stop(new AtelierError('run-failed', text));
+    else this.warn(worker.hello.name, `failed, its part is computed elsewhere: ${message}`);
+  }
+
+  // ---- strength --------------------------------------------------------------------------------------------
+
+  private strengthChanged(): void {
+    const { cluster, observer, clock, minWorkers, minWorkersToGoOn } = this.options;
+    const { workers, slots } = cluster.strength(this.number);
+    this.meter.slotsChanged(clock.now(), slots);
+    if (this.state.kind === 'waiting') {
+      const begun = this.trials.some(({ started }) => started);
+      if (workers < (begun ? minWorkersToGoOn : minWorkers)) return;
+      this.state.cancelTimeout();
+      this.state = { kind: 'running' };
+      cluster.hold(this.number, false);
+      this.record({ type: 'started', workers });
+      observer.started(workers, slots);
+      if (!begun) this.startTrials();
+    } else if (this.state.kind === 'running' && workers < minWorkersToGoOn) {
+      this.state = { kind: 'waiting', cancelTimeout: this.waitTimeout(minWorkersToGoOn) };
+      cluster.hold(this.number, true);
+      this.record({ type: 'waiting', workers, wanted: minWorkersToGoOn });
+      observer.waiting(workers, minWorkersToGoOn);
     }
   }
 
-  closed(session: Session, reason: string): void {
-    const member = [...this.members.values()].find((candidate) => candidate.session === session);
-    if (member === undefined) return;
-    this.members.delete(member.worker);
-    if (this.state.kind === 'over') return;
-    const { name } = member.hello;
-    this.record({ type: 'worker-left', worker: member.worker, name, reason });
-    this.options.observer.workerLeft(name, reason);
-    if (this.state.kind === 'running') {
-      this.stop(new AtelierError('run-failed', `worker ${name} was lost: ${reason}`));
+  private waitTimeout(wanted: number): () => void {
+    const { clock, config } = this.options;
+    return clock.after(config.waitSeconds * 1000, () => {
+      const message = `fewer than ${wanted} workers for ${config.waitSeconds} s (--wait-seconds)`;
+      this.stop(new AtelierError('run-failed', message));
+    });
+  }
+
+  /** Starts as many trials as may run at once. */
+  private startTrials(): void {
+    const limit = this.options.config.foldConcurrency ?? Infinity;
+    let active = this.trials.filter(({ started, trial }) => started && !trial.isOver).length;
+    for (const record of this.trials) {
+      if (active >= limit) return;
+      if (record.started || record.trial.isOver) continue;
+      record.started = true;
+      active++;
+      this.carryOut(record, record.trial.start());
     }
   }
 
   // ---- trial effects ---------------------------------------------------------------------------------------
 
-  private start(): void {
-    this.state = { kind: 'running' };
-    const slots = this.slots();
-    this.record({ type: 'started', workers: this.members.size });
-    this.options.observer.started(this.members.size, slots);
-    this.epochStartedAt = this.options.clock.now();
-    this.carryOut(this.trial.start());
-  }
-
-  private carryOut(effects: readonly TrialEffect[]): void {
+  private carryOut(record: TrialRecord, effects: readonly TrialEffect[]): void {
+    const { observer, directory } = this.options;
+    const { trial } = record;
     for (const effect of effects) {
+      if (this.isOver) return;
       switch (effect.type) {
         case 'compute':
-          this.compute(effect.round, effect.weights);
+          this.openRound(record, effect.round);
           break;
         case 'stepped':
-          this.onStepped(effect.progress);
+          this.onStepped(record, effect.progress);
           break;
-        case 'epoch-ended': {
-          const now = this.options.clock.now();
-          const record = { ...effect.record, seconds: (now - this.epochStartedAt) / 1000 };
-          this.epochStartedAt = now;
-          this.epochSeconds.push(record.seconds);
-          this.write(() => this.options.directory.appendEpoch(this.trial.index, record));
-          this.options.observer.epochEnded(this.trial.index, record);
+        case 'epoch-ended':
+          this.write(() => directory.appendEpoch(trial.index, trial.fold, effect.record));
+          this.checkpoint(record, isBest(record, effect.record));
+          observer.epochEnded(trial.index, effect.record);
           break;
-        }
         case 'finished':
-          this.end('done', null);
-          break;
         case 'failed':
-          this.stop(effect.error);
+          this.onTrialEnded(record, effect.type === 'failed' ? effect.error : null);
           break;
         default:
           assertNever(effect);
@@ -294,75 +380,108 @@ export class Run implements SessionListener {
     }
   }
 
-  /** Leases the units of a round and broadcasts it: one frame, encoded once. */
-  private compute(round: Round, weights: Float32Array): void {
-    const leases = shareUnits(
-      round.units,
-      [...this.members.values()].map(({ worker, hello }) => ({ worker, slots: hello.slots })),
-    );
-    const { trial, epoch, round: number } = round;
-    this.recordLeases(trial, leases, round.kind);
-    const frame =
-      round.kind === 'step'
-        ? encodeToWorker(
-            { type: 'step', trial, round: number, epoch, stepInEpoch: round.stepInEpoch, leases },
-            bytesOf(weights),
-          )
-        : encodeToWorker(
-            { type: 'evaluate', trial, round: number, split: round.split, leases },
-            bytesOf(weights),
-          );
-    if (round.kind === 'evaluate') this.options.observer.evaluating(round.split);
-    this.open.set(trial, { round, leases, startedAt: this.options.clock.now(), slots: this.slots() });
-    for (const lease of leases) void this.members.get(lease.worker)?.session.sendFrame(frame);
+  private openRound(record: TrialRecord, round: Round): void {
+    const { cluster, clock, observer } = this.options;
+    const now = clock.now();
+    this.closeRound(record);
+    record.open = { round, startedAt: now, frame: undefined };
+    const { round: number, kind, units } = round;
+    if (kind === 'step') this.meter.stepOpened(now);
+    else observer.evaluating(round.trial, round.split);
+    const remaining = record.trial.remainingRounds;
+    cluster.openRound(this.number, round.trial, { round: number, kind, units, remaining });
   }
 
-  private onStepped(progress: StepProgress): void {
-    const open = this.open.get(progress.trial);
-    invariant(open !== undefined, 'a step that ended had begun');
-    this.meter.stepped(this.options.clock.now() - open.startedAt, progress.rowsInStep, open.slots);
-    if (progress.epoch === 0 && progress.stepInEpoch === 0) {
+  private closeRound(record: TrialRecord): void {
+    if (record.open?.round.kind === 'step') this.meter.stepClosed(this.options.clock.now());
+    record.open = undefined;
+  }
+
+  private onStepped(record: TrialRecord, progress: StepProgress): void {
+    const { clock, config, observer } = this.options;
+    const now = clock.now();
+    this.failures = 0;
+    record.steps.add(progress.stepLossSum);
+    invariant(record.open !== undefined, 'a step that ended had begun');
+    this.meter.stepped(now - record.open.startedAt, progress.rowsInStep);
+    if (this.firstStep) {
+      this.firstStep = false;
       this.record({ type: 'first-step', secondsAfterStart: performance.now() / 1000 });
     }
-    this.options.observer.stepped(progress, this.meter.imagesPerSecond);
+    observer.stepped(progress, this.meter.imagesPerSecond(now));
+    const { checkpointSteps } = config;
+    if (checkpointSteps !== null && record.trial.stepsDone % checkpointSteps === 0)
+      this.checkpoint(record, false);
   }
 
-  private end(status: Summary['status'], error: AtelierError | null): void {
-    if (this.state.kind === 'over') return;
-    this.state = { kind: 'over', status, error };
-    this.record({ type: 'ended', status, reason: error?.message ?? null });
-    for (const { session } of this.members.values()) {
-      session.send({ type: 'finished', reason: error?.message ?? 'the run is done' });
-      session.close(CloseCode.finished, 'the run is over');
+  private onTrialEnded(record: TrialRecord, error: AtelierError | null): void {
+    const { cluster, observer } = this.options;
+    const { trial } = record;
+    this.closeRound(record);
+    cluster.closeRound(this.number, trial.index);
+    if (error !== null) {
+      this.record({ type: 'trial-failed', trial: trial.index, reason: error.message });
+      if (this.trials.length === 1) {
+        this.stop(error);
+        return;
+      }
+    } else {
+      this.checkpoint(record, false);
     }
-    this.settle({ status, error });
+    observer.trialEnded(trial.index, error);
+    this.startTrials();
+    if (this.trials.some(({ trial: { isOver } }) => !isOver)) return;
+    const failed = this.trials.map(({ trial: { failure } }) => failure).filter((failure) => failure !== null);
+    if (failed.length === 0) this.end({ status: 'done', error: null });
+    else {
+      const message = `${failed.length} of ${this.trials.length} trials failed: ${failed[0]?.message ?? ''}`;
+      this.end({ status: 'failed', error: new AtelierError('run-failed', message) });
+    }
   }
 
-  // ---- bookkeeping -----------------------------------------------------------------------------------------
+  private end(end: RunEnd): void {
+    if (this.isOver) return;
+    if (this.state.kind === 'waiting') this.state.cancelTimeout();
+    this.state = { kind: 'ending', end };
+    for (const record of this.trials) {
+      this.closeRound(record);
+      if (end.status !== 'done' && record.started && !record.trial.isOver) this.checkpoint(record, false);
+    }
+    this.options.cluster.detach(this.number);
+    this.record({ type: 'ended', status: end.status, reason: end.error?.message ?? null });
+    void this.finish(end);
+  }
 
-  private lastLeases = '';
+  private async finish(end: RunEnd): Promise<void> {
+    for (const { checkpoints } of this.trials) await checkpoints.settled();
+    // A failed last checkpoint may have changed how it ended.
+    const last = this.state.kind === 'ending' ? this.state.end : end;
+    this.state = { kind: 'over', end: last };
+    this.settle(last);
+  }
+
+  // ---- what is written -------------------------------------------------------------------------------------
+
+  private checkpoint(record: TrialRecord, best: boolean): void {
+    const { trial, steps, checkpoints } = record;
+    const { directory } = this.options;
+    this.write(() => steps.flush());
+    const checkpoint = { trial: trial.index, identity: record.plan.identity, state: trial.snapshot() };
+    checkpoints.write(trial.roundsDone, checkpoint, {
+      best,
+      onWritten: (file) => this.record({ type: 'checkpoint', trial: trial.index, file }),
+      onError: (cause) => this.cannotWrite(directory.path, cause),
+    });
+  }
+
   private readonly warnings = new Set<string>();
 
   /** Tells people once what several workers may say. */
-  private warn({ worker, hello }: Member, message: string): void {
+  private warn(source: string, message: string): void {
     if (this.warnings.has(message) || this.warnings.size >= MAX_WARNINGS) return;
     this.warnings.add(message);
-    this.record({ type: 'warning', worker, name: hello.name, message });
-    this.options.observer.warned(hello.name, message);
-  }
-
-  /** Step leases go into the log when they change. */
-  private recordLeases(trial: number, leases: readonly Lease[], kind: Round['kind']): void {
-    if (kind !== 'step') return;
-    const named = leases.map(({ worker, start, count }) => ({
-      worker: this.roster[worker]?.hello.name ?? String(worker),
-      start,
-      count,
-    }));
-    const text = JSON.stringify(named);
-    if (text === this.lastLeases) return;
-    this.lastLeases = text;
-    this.record({ type: 'lease', trial, leases: named });
+    this.record({ type: 'warning', name: source, message });
+    this.options.observer.warned(source, message);
   }
 
   private record(event: RunEvent): void {
@@ -374,32 +493,44 @@ export class Run implements SessionListener {
     try {
       action();
     } catch (cause) {
-      const where = this.options.directory.path;
-      this.stop(new AtelierError('run-failed', `cannot write to ${where}: ${messageOf(cause)}`, { cause }));
+      this.cannotWrite(this.options.directory.path, cause);
     }
   }
 
-  private slots(): number {
-    return [...this.members.values()].reduce((sum, { hello }) => sum + hello.slots, 0);
+  private cannotWrite(path: string, cause: unknown): void {
+    const message = `cannot write to ${path}: ${messageOf(cause)}. Make room, then go on with --resume`;
+    const error = new AtelierError('run-failed', message, { cause });
+    // While ending there is nobody left to stop.
+    if (this.state.kind === 'ending') this.state = { kind: 'ending', end: { status: 'failed', error } };
+    else this.stop(error);
   }
 
-  private memberOf(session: Session): Member {
-    const member = session.worker === undefined ? undefined : this.members.get(session.worker);
-    invariant(member !== undefined, 'a session that speaks is a member');
-    return member;
+  private get isOver(): boolean {
+    return this.state.kind === 'ending' || this.state.kind === 'over';
   }
 
-  private requireTrial(trial: number): void {
-    if (trial !== this.trial.index) throw new AtelierError('protocol', `there is no trial ${trial}`);
+  private trialOf(trial: number): TrialRecord {
+    const record = this.trials[trial];
+    if (record === undefined) throw new AtelierError('protocol', `there is no trial ${trial}`);
+    return record;
   }
+}
+
+function workOf(round: Round): Work {
+  return round.kind === 'step'
+    ? { kind: 'step', epoch: round.epoch, stepInEpoch: round.stepInEpoch }
+    : { kind: 'evaluate', split: round.split };
+}
+
+/** Is this the lowest validation loss of the trial so far? */
+function isBest(record: TrialRecord, { valLoss }: EpochRecord): boolean {
+  if (valLoss === null || valLoss >= record.bestLoss) return false;
+  record.bestLoss = valLoss;
+  return true;
 }
 
 function requireBytes(payload: Uint8Array, expected: number): void {
   if (payload.byteLength !== expected) {
     throw new AtelierError('protocol', `payload of ${payload.byteLength} bytes where ${expected} belong`);
   }
-}
-
-function requireValid(verdict: Verdict): void {
-  if (verdict === 'invalid') throw new AtelierError('protocol', 'an answer to nothing that was asked');
 }

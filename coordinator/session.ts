@@ -5,6 +5,7 @@ import {
   encodeToWorker,
   type CoordinatorToWorker,
   type Received,
+  type SessionCredential,
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import type { Clock } from '../shared/clock.js';
@@ -25,8 +26,11 @@ export type WorkerMessage = Exclude<WorkerToCoordinator, { type: 'hello' | 'hear
 
 /** Who listens to a session. */
 export interface SessionListener {
-  /** The worker said hello; returns its number, or why there is no place for it. */
-  greeted(session: Session, hello: Hello): { worker: number } | { refused: string };
+  /** The worker said hello; returns what it will be known by, or why there is no place for it. */
+  greeted(
+    session: Session,
+    hello: Hello,
+  ): { credential: SessionCredential; resumed: boolean } | { refused: string };
   /** The worker has its welcome: messages may follow. */
   joined(session: Session): void;
   /** A checked message of a worker that is in. Throws AtelierError `protocol` for one that cannot be right. */
@@ -66,7 +70,7 @@ export class Session {
     socket.on('error', () => undefined);
   }
 
-  /** Number of the worker in lease tables; undefined before hello. */
+  /** Number of the worker; undefined before hello. */
   get worker(): number | undefined {
     return this.state.kind === 'joined' ? this.state.worker : undefined;
   }
@@ -127,13 +131,13 @@ export class Session {
     if (this.state.kind === 'greeting') this.state.cancelDeadline();
     this.state = {
       kind: 'joined',
-      worker: place.worker,
+      worker: place.credential.worker,
       hello: message,
       cancelDeadline: this.silenceDeadline(),
     };
     this.send({
       type: 'welcome',
-      worker: place.worker,
+      ...place,
       heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
       heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
     });

@@ -3,11 +3,13 @@ import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
 import { weightsSha256 } from '../shared/layout.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import type { Split } from '../shared/protocol/messages.js';
+import { equalRowDigests, type RowDigest } from '../shared/row-digest.js';
 import type { ShardPlan } from '../shared/shards.js';
 import type { EpochRecord, Evaluation, TrialSummary } from '../shared/summary.js';
 import { isTreeNode, TreeSum, type Range } from '../shared/tree.js';
 import { EvaluationSum, type ChunkResult } from './evaluation-sum.js';
-import type { Optimizer } from './optimizer/optimizer.js';
+import { RowLedger, type LedgerState } from './row-ledger.js';
+import type { Optimizer, OptimizerState } from './optimizer/optimizer.js';
 import { applyUpdate } from './update.js';
 
 /** What workers are asked for next. `units` are shards of a step, or chunks of an evaluation. */
@@ -17,11 +19,38 @@ export type Round =
 
 /** What a trial asks its surroundings to do. */
 export type TrialEffect =
-  | { type: 'compute'; round: Round; weights: Float32Array }
+  | { type: 'compute'; round: Round }
   | { type: 'stepped'; progress: StepProgress }
-  | { type: 'epoch-ended'; record: Omit<EpochRecord, 'seconds'> }
+  | { type: 'epoch-ended'; record: EpochRecord }
   | { type: 'finished' }
   | { type: 'failed'; error: AtelierError };
+
+/** Where a trial stands: the round that comes next. */
+export type Position =
+  | { kind: 'step'; epoch: number; stepInEpoch: number }
+  | { kind: 'evaluate'; epoch: number; split: Split }
+  | { kind: 'over' };
+
+/** All that a trial's further course depends on. What is in `arrays` is large, the rest is JSON. */
+export interface TrialState {
+  readonly position: Position;
+  readonly epochTotals: EpochTotals;
+  readonly records: readonly EpochRecord[];
+  readonly validation: Evaluation | null;
+  readonly test: Evaluation | null;
+  readonly ledger: LedgerState;
+  readonly optimizer: OptimizerState['numbers'];
+  /** `weights`, and the optimizer's arrays. */
+  readonly arrays: Readonly<Record<string, Float32Array>>;
+}
+
+export interface EpochTotals {
+  readonly rows: number;
+  readonly lossSum: number;
+  readonly correct: number;
+  /** Time spent on the epoch so far, without what was lost by a restart. */
+  readonly seconds: number;
+}
 
 /** The running figures of an epoch, as of the step just done. */
 export interface StepProgress {
@@ -30,6 +59,8 @@ export interface StepProgress {
   readonly stepInEpoch: number;
   readonly stepsPerEpoch: number;
   readonly rowsInStep: number;
+  /** Sum of the losses of this step's rows: a fingerprint of the weights before it. */
+  readonly stepLossSum: number;
   readonly loss: number;
   readonly accuracy: number;
 }
@@ -42,9 +73,22 @@ export interface StepProgress {
  */
 export type Verdict = 'used' | 'late' | 'invalid';
 
+const NO_TOTALS: EpochTotals = { rows: 0, lossSum: 0, correct: 0, seconds: 0 };
+
+/** The name of the parameters and state among a state's arrays. */
+const WEIGHTS = 'weights';
+
+interface StepPhase {
+  readonly kind: 'step';
+  readonly round: Round & { kind: 'step' };
+  readonly sum: TreeSum<GradientSum>;
+  /** Of the rows used, for each shard that is in. */
+  readonly digests: RowDigest[];
+}
+
 type Phase =
-  | { kind: 'idle' }
-  | { kind: 'step'; round: Round & { kind: 'step' }; sum: TreeSum<GradientSum> }
+  | { kind: 'idle'; position: Position }
+  | StepPhase
   | { kind: 'evaluate'; round: Round & { kind: 'evaluate' }; sum: EvaluationSum }
   | { kind: 'over' };
 
@@ -53,74 +97,195 @@ export interface TrialOptions {
   readonly fold: number | null;
   readonly model: CompiledModel;
   readonly plan: ShardPlan;
+  readonly seed: number;
   readonly epochs: number;
   readonly classes: number;
   readonly validationRows: number;
+  /** 0: the trial has no test at its end. */
   readonly testRows: number;
   /** Rows of one evaluation chunk. */
   readonly evaluationRows: number;
   readonly optimizer: Optimizer;
   /** Initial parameters and state; the trial takes them over. */
   readonly weights: Float32Array;
+  /** Milliseconds; for the durations of epochs alone. */
+  readonly now: () => number;
 }
 
 /**
- * One model being trained: a state machine without clock, sockets or files. It goes step by step through its
- * epochs, evaluates on the validation rows after each and on the test rows at the end. Its answers do not
- * depend on who computed what or in which order it came.
+ * One model being trained: a state machine without sockets or files. It goes step by step through its epochs,
+ * evaluates on the validation rows after each and on the test rows at the end. Its answers do not depend on
+ * who computed what or in which order it came.
  */
 export class Trial {
   private readonly options: TrialOptions;
   private readonly weights: Float32Array;
-  private phase: Phase = { kind: 'idle' };
+  private phase: Phase;
   private nextRound = 0;
-  private epochTotals = { rows: 0, lossSum: 0, correct: 0 };
-  private readonly records: Omit<EpochRecord, 'seconds'>[] = [];
+  private epochTotals: EpochTotals = NO_TOTALS;
+  private epochResumedAt = 0;
+  private epochRecords: EpochRecord[] = [];
   private validation: Evaluation | null = null;
   private test: Evaluation | null = null;
+  private readonly ledger: RowLedger;
+  private failedBy: AtelierError | null = null;
 
-  constructor(options: TrialOptions) {
+  /** @param state where to go on; a new trial begins at the beginning */
+  constructor(options: TrialOptions, state?: TrialState) {
     this.options = options;
     this.weights = options.weights;
+    this.ledger = new RowLedger(options.plan, { seed: options.seed, trial: options.trial }, state?.ledger);
+    this.phase = { kind: 'idle', position: { kind: 'step', epoch: 0, stepInEpoch: 0 } };
+    if (state === undefined) return;
+    const { [WEIGHTS]: weights, ...arrays } = state.arrays;
+    invariant(weights?.length === this.weights.length, 'a state has the weights of its model');
+    this.weights.set(weights);
+    options.optimizer.restore({ numbers: state.optimizer, arrays });
+    this.epochTotals = state.epochTotals;
+    this.epochRecords = [...state.records];
+    this.validation = state.validation;
+    this.test = state.test;
+    this.phase =
+      state.position.kind === 'over' ? { kind: 'over' } : { kind: 'idle', position: state.position };
   }
 
   get index(): number {
     return this.options.trial;
   }
 
+  get fold(): number | null {
+    return this.options.fold;
+  }
+
+  /** Parameters and state as of now; a view, not a copy. */
   get currentWeights(): Float32Array {
     return this.weights;
   }
 
-  summary(seconds: readonly number[]): TrialSummary {
+  get isOver(): boolean {
+    return this.phase.kind === 'over';
+  }
+
+  /** Why it ended before its time; null if it did not. */
+  get failure(): AtelierError | null {
+    return this.failedBy;
+  }
+
+  get records(): readonly EpochRecord[] {
+    return this.epochRecords;
+  }
+
+  /** Training steps that are done, of all epochs. */
+  get stepsDone(): number {
+    const { epochs, plan } = this.options;
+    const position = this.position;
+    if (position.kind === 'over') return epochs * plan.stepsPerEpoch;
+    if (position.kind === 'evaluate') return (position.epoch + 1) * plan.stepsPerEpoch;
+    return position.epoch * plan.stepsPerEpoch + position.stepInEpoch;
+  }
+
+  /** Rounds that are done: steps and evaluations. */
+  get roundsDone(): number {
+    const { epochs } = this.options;
+    const position = this.position;
+    if (position.kind === 'over') return this.totalRounds;
+    const test = position.kind === 'evaluate' && position.split === 'test';
+    const evaluations = this.evaluatesEpochs ? (test ? epochs : position.epoch) : 0;
+    return this.stepsDone + evaluations;
+  }
+
+  /** Rounds still to come, the one in work included. */
+  get remainingRounds(): number {
+    return this.totalRounds - this.roundsDone;
+  }
+
+  private get totalRounds(): number {
+    const { epochs, plan, testRows } = this.options;
+    return epochs * (plan.stepsPerEpoch + (this.evaluatesEpochs ? 1 : 0)) + (testRows > 0 ? 1 : 0);
+  }
+
+  private get evaluatesEpochs(): boolean {
+    return this.options.validationRows > 0;
+  }
+
+  /** The round that is in work, or comes next. */
+  get position(): Position {
+    const { phase } = this;
+    switch (phase.kind) {
+      case 'idle':
+        return phase.position;
+      case 'step':
+        return { kind: 'step', epoch: phase.round.epoch, stepInEpoch: phase.round.stepInEpoch };
+      case 'evaluate':
+        return { kind: 'evaluate', epoch: phase.round.epoch, split: phase.round.split };
+      case 'over':
+        return { kind: 'over' };
+    }
+  }
+
+  /** A copy of the state before the round in work: going on from it leads to the same bits. */
+  snapshot(): TrialState {
+    const { numbers, arrays } = this.options.optimizer.snapshot();
     return {
-      fold: this.options.fold,
-      weightsSha256: weightsSha256(this.weights),
-      epochs: this.records.map((record, i) => ({ ...record, seconds: seconds[i] ?? 0 })),
+      position: this.position,
+      epochTotals: { ...this.epochTotals, seconds: this.secondsOfEpoch() },
+      records: [...this.epochRecords],
       validation: this.validation,
       test: this.test,
+      ledger: this.ledger.snapshot(),
+      optimizer: numbers,
+      arrays: { ...arrays, [WEIGHTS]: this.weights.slice() },
     };
   }
 
-  start(): TrialEffect[] {
-    invariant(this.phase.kind === 'idle', 'a trial starts once');
-    return [this.beginStep(0, 0)];
+  summary(): TrialSummary {
+    return {
+      fold: this.options.fold,
+      status: this.failedBy !== null ? 'failed' : this.isOver ? 'done' : 'stopped',
+      reason: this.failedBy?.message ?? null,
+      weightsSha256: weightsSha256(this.weights),
+      epochs: [...this.epochRecords],
+      validation: this.validation,
+      test: this.test,
+      ledger: this.ledger.summary(),
+    };
   }
 
-  /** The gradient sum of one tree node of the current step. */
-  receivePartial(round: number, node: Range, sum: GradientSum): { verdict: Verdict; effects: TrialEffect[] } {
+  /** Begins, or goes on where the state given says. A trial that is over has nothing to do. */
+  start(): TrialEffect[] {
+    if (this.phase.kind === 'over') return [];
+    invariant(this.phase.kind === 'idle', 'a trial starts once');
+    this.epochResumedAt = this.options.now();
+    const { position } = this.phase;
+    if (position.kind === 'evaluate') return [this.beginEvaluation(position.epoch, position.split)];
+    invariant(position.kind === 'step', 'a trial that is not over has a next round');
+    return [this.beginStep(position.epoch, position.stepInEpoch)];
+  }
+
+  /**
+   * The gradient sum of one tree node of the current step.
+   * @param digests of the rows used, one for each shard of the node
+   */
+  receivePartial(
+    round: number,
+    node: Range,
+    sum: GradientSum,
+    digests: readonly RowDigest[],
+  ): { verdict: Verdict; effects: TrialEffect[] } {
     const { phase, options } = this;
     if (phase.kind !== 'step' || round !== phase.round.round) return this.unexpected(round);
     if (
       sum.correct > sum.rows ||
       !isTreeNode(node, options.plan.shards) ||
-      sum.rows !== this.expectedRows(node, phase.round.stepInEpoch)
+      sum.rows !== this.expectedRows(node, phase.round.stepInEpoch) ||
+      !this.usedItsRows(phase.round, node, digests)
     ) {
       return { verdict: 'invalid', effects: [] };
     }
     if (phase.sum.overlaps(node)) return { verdict: 'late', effects: [] };
     const total = phase.sum.add(node, sum);
-    return { verdict: 'used', effects: total === undefined ? [] : this.finishStep(phase.round, total) };
+    digests.forEach((digest, i) => (phase.digests[node.start + i] = digest));
+    return { verdict: 'used', effects: total === undefined ? [] : this.finishStep(phase, total) };
   }
 
   /** The result of one chunk of the current evaluation. */
@@ -150,9 +315,26 @@ export class Trial {
     return rows;
   }
 
+  private usedItsRows(
+    { epoch, stepInEpoch }: Round & { kind: 'step' },
+    node: Range,
+    digests: readonly RowDigest[],
+  ): boolean {
+    return (
+      digests.length === node.count &&
+      digests.every((digest, i) =>
+        equalRowDigests(digest, this.ledger.expected(epoch, node.start + i, stepInEpoch)),
+      )
+    );
+  }
+
+  private secondsOfEpoch(): number {
+    if (this.phase.kind === 'idle' || this.phase.kind === 'over') return this.epochTotals.seconds;
+    return this.epochTotals.seconds + (this.options.now() - this.epochResumedAt) / 1000;
+  }
+
   private beginStep(epoch: number, stepInEpoch: number): TrialEffect {
     const { trial, plan } = this.options;
-    if (stepInEpoch === 0) this.epochTotals = { rows: 0, lossSum: 0, correct: 0 };
     const round = {
       kind: 'step',
       trial,
@@ -162,11 +344,12 @@ export class Trial {
       stepInEpoch,
     } as const;
     const sum = new TreeSum({ start: 0, count: plan.shards }, addGradientSums);
-    this.phase = { kind: 'step', round, sum };
-    return { type: 'compute', round, weights: this.weights };
+    this.phase = { kind: 'step', round, sum, digests: [] };
+    return { type: 'compute', round };
   }
 
-  private finishStep({ epoch, stepInEpoch }: Round & { kind: 'step' }, sum: GradientSum): TrialEffect[] {
+  private finishStep({ round, digests }: StepPhase, sum: GradientSum): TrialEffect[] {
+    const { epoch, stepInEpoch } = round;
     const { model, optimizer, plan, trial } = this.options;
     try {
       applyUpdate(this.weights, sum, model, optimizer);
@@ -175,16 +358,22 @@ export class Trial {
       const where = `epoch ${epoch + 1}, step ${stepInEpoch + 1}: ${error.message}`;
       return this.fail(new AtelierError(error.code, where, { cause: error }));
     }
-    const totals = this.epochTotals;
-    totals.rows += sum.rows;
-    totals.lossSum += sum.lossSum;
-    totals.correct += sum.correct;
+    this.ledger.endStep(digests);
+    const before = this.epochTotals;
+    const totals = {
+      rows: before.rows + sum.rows,
+      lossSum: before.lossSum + sum.lossSum,
+      correct: before.correct + sum.correct,
+      seconds: before.seconds,
+    };
+    this.epochTotals = totals;
     const progress: StepProgress = {
       trial,
       epoch,
       stepInEpoch,
       stepsPerEpoch: plan.stepsPerEpoch,
       rowsInStep: sum.rows,
+      stepLossSum: sum.lossSum,
       loss: totals.lossSum / totals.rows,
       accuracy: totals.correct / totals.rows,
     };
@@ -198,6 +387,7 @@ export class Trial {
   private afterSteps(epoch: number): TrialEffect[] {
     const { plan, validationRows } = this.options;
     invariant(this.epochTotals.rows === plan.rows.length, 'an epoch uses every training row once');
+    this.ledger.endEpoch(epoch);
     if (validationRows > 0) return [this.beginEvaluation(epoch, 'validation')];
     return this.endEpoch(epoch);
   }
@@ -215,7 +405,7 @@ export class Trial {
       split,
     } as const;
     this.phase = { kind: 'evaluate', round, sum };
-    return { type: 'compute', round, weights: this.weights };
+    return { type: 'compute', round };
   }
 
   private finishEvaluation(
@@ -232,8 +422,7 @@ export class Trial {
         return this.endEpoch(epoch);
       case 'test':
         this.test = result;
-        this.phase = { kind: 'over' };
-        return [{ type: 'finished' }];
+        return this.finish();
       default:
         return assertNever(split);
     }
@@ -248,16 +437,28 @@ export class Trial {
       valLoss: this.validation?.loss ?? null,
       valAccuracy: this.validation?.accuracy ?? null,
       rows,
+      seconds: this.secondsOfEpoch(),
       weightsSha256: weightsSha256(this.weights),
     };
-    this.records.push(record);
-    const last = epoch + 1 === this.options.epochs;
-    const next = last ? this.beginEvaluation(epoch, 'test') : this.beginStep(epoch + 1, 0);
-    return [{ type: 'epoch-ended', record }, next];
+    this.epochRecords.push(record);
+    this.epochTotals = NO_TOTALS;
+    this.epochResumedAt = this.options.now();
+    return [{ type: 'epoch-ended', record }, ...this.afterEpoch(epoch)];
+  }
+
+  private afterEpoch(epoch: number): TrialEffect[] {
+    if (epoch + 1 < this.options.epochs) return [this.beginStep(epoch + 1, 0)];
+    return this.options.testRows > 0 ? [this.beginEvaluation(epoch, 'test')] : this.finish();
+  }
+
+  private finish(): TrialEffect[] {
+    this.phase = { kind: 'over' };
+    return [{ type: 'finished' }];
   }
 
   private fail(error: AtelierError): TrialEffect[] {
     this.phase = { kind: 'over' };
+    this.failedBy = error;
     return [{ type: 'failed', error }];
   }
 }

@@ -4,6 +4,9 @@ import { AtelierError } from './errors.js';
 /** The largest seed: what a double holds exactly. */
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 
+/** The most trials of one run. */
+export const MAX_TRIALS = 4_096;
+
 /** How workers run a step: as one compiled graph, op by op, or compiled where the model allows it. */
 export const StepMode = z.enum(['auto', 'compiled', 'eager']);
 export type StepMode = z.infer<typeof StepMode>;
@@ -52,6 +55,19 @@ export const TrainingConfig = z.strictObject({
     .min(0)
     .default(5_000)
     .describe('the first rows of the training set, kept for validation after each epoch'),
+  folds: z
+    .int()
+    .min(2)
+    .max(1_000)
+    .nullable()
+    .default(null)
+    .describe('k-fold cross-validation: as many trials, each validated on the rows it does not train on'),
+  repeats: z.int().min(1).max(100).default(1).describe('with --folds: cross-validations, each cut anew'),
+  stratified: z.boolean().default(true).describe('with --folds: every fold has the same mix of classes'),
+  finalFit: z
+    .boolean()
+    .default(false)
+    .describe('with --folds: also train on all rows, and test that model once'),
   seed: z.int().min(0).max(MAX_SEED).default(1).describe('seed of every random number'),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
@@ -81,7 +97,33 @@ export const ClusterConfig = z.strictObject({
     .max(1_024)
     .nullable()
     .default(null)
-    .describe('start when this many workers have joined (default: the local ones, or 1)'),
+    .describe(
+      'start, and go on, with at least so many workers (default: start with the local ones, go on with 1)',
+    ),
+  waitSeconds: z
+    .int()
+    .min(1)
+    .max(1_000_000)
+    .default(600)
+    .describe('how long to wait for --min-workers, at the start and when workers are lost'),
+  checkpointSteps: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('write a checkpoint every so many steps too, not only after each epoch'),
+  keepCheckpoints: z.int().min(1).max(10_000).default(3).describe('checkpoints of a trial that are kept'),
+  allowMixedNumerics: z
+    .boolean()
+    .default(false)
+    .describe('let workers in whose gradients differ in bits: the run is then not exactly repeatable'),
+  foldConcurrency: z
+    .int()
+    .min(1)
+    .max(4_096)
+    .nullable()
+    .default(null)
+    .describe('with --folds: trials at the same time (default: all)'),
   listen: z
     .string()
     .default('127.0.0.1:0')
@@ -123,8 +165,21 @@ export function parseRunConfig(values: Readonly<Record<string, unknown>>): RunCo
       `--batch-size ${config.batchSize} is not divisible by --shards ${config.shards}: use ${near}`,
     );
   }
+  const { folds, repeats, finalFit } = config;
+  if (folds === null && (repeats > 1 || finalFit)) {
+    throw new AtelierError('usage', `${repeats > 1 ? '--repeats' : '--final-fit'} needs --folds`);
+  }
+  if (folds !== null && folds * repeats >= MAX_TRIALS) {
+    throw new AtelierError('usage', `--folds times --repeats is over ${MAX_TRIALS - 1}`);
+  }
   return config;
 }
+
+/** The training part of a config: what decides the weights. */
+export const trainingPart = (config: RunConfig): TrainingConfig =>
+  TrainingConfig.parse(
+    Object.fromEntries(Object.entries(config).filter(([key]) => key in TrainingConfig.shape)),
+  );
 
 function describeIssue(issue: z.core.$ZodIssue, values: Readonly<Record<string, unknown>>): string {
   if (issue.code === 'unrecognized_keys') {

@@ -5,7 +5,14 @@
  */
 
 /** What a stream is used for. The number is part of the address: never renumber. */
-export const Purpose = { initialWeights: 1, shuffle: 2, dropout: 3, augmentation: 4, folds: 5 } as const;
+export const Purpose = {
+  initialWeights: 1,
+  shuffle: 2,
+  dropout: 3,
+  augmentation: 4,
+  folds: 5,
+  probe: 6,
+} as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 
 /** The address of a stream. `seed` is a safe integer >= 0; `trial` < 2^24; `epoch` and `shard` < 2^32. */

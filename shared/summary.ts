@@ -28,12 +28,30 @@ export const Evaluation = z.strictObject({
 });
 export type Evaluation = z.infer<typeof Evaluation>;
 
+const rowDigest = z.string().regex(/^[0-9a-f]{16}$/);
+
+/** Which rows a trial used (coordinator/row-ledger.ts). */
+export const LedgerSummary = z.strictObject({
+  /** Epochs in which every training row was used exactly once. */
+  epochs: z.int().min(0),
+  rowsPerEpoch: z.int().min(0),
+  /** Over the trial's training rows (shared/row-digest.ts). */
+  rowsDigest: rowDigest,
+  shards: z.array(z.strictObject({ rows: z.int().min(0), digest: rowDigest })),
+});
+export type LedgerSummary = z.infer<typeof LedgerSummary>;
+
 export const TrialSummary = z.strictObject({
+  /** Number of the fold in a k-fold run (of all repeats); null for a plain trial and the final fit. */
   fold: z.int().min(0).nullable(),
+  status: z.enum(['done', 'failed', 'stopped']),
+  /** Why it did not end as `done`. */
+  reason: z.string().nullable(),
   weightsSha256: sha256,
   epochs: z.array(EpochRecord),
   validation: Evaluation.nullable(),
   test: Evaluation.nullable(),
+  ledger: LedgerSummary,
 });
 export type TrialSummary = z.infer<typeof TrialSummary>;
 
@@ -66,7 +84,19 @@ export const Summary = z.strictObject({
       examples: z.int().min(0),
     }),
   ),
+  /** Units (shards of a step, chunks of an evaluation) that were computed again because what held them was lost. */
   retries: z.int().min(0),
+  /** What the cluster lived through. */
+  elasticity: z.strictObject({
+    workersLost: z.int().min(0),
+    reconnects: z.int().min(0),
+    /** Units leased a second time because their holder was slow. */
+    speculated: z.int().min(0),
+    /** Answers that came after another's, or after their round: dropped. */
+    late: z.int().min(0),
+    /** How often the run was resumed from a checkpoint. */
+    resumes: z.int().min(0),
+  }),
   durationSeconds: z.number().min(0),
 });
 export type Summary = z.infer<typeof Summary>;

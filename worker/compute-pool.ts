@@ -1,12 +1,14 @@
 import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { AtelierError, messageOf } from '../shared/errors.js';
+import { AtelierError, invariant, messageOf } from '../shared/errors.js';
 import { EagerLock } from './eager-lock.js';
 import { keepNativeLibrary } from './native-library.js';
 import type {
   EvaluateResult,
   GradientResult,
   MemoryResult,
+  PrepareResult,
+  RunMemory,
   SlotData,
   SlotTask,
   WarmUpResult,
@@ -19,16 +21,25 @@ const MAX_RETRIES = 1;
 
 type TaskOf<Kind extends SlotTask['kind']> = Omit<Extract<SlotTask, { kind: Kind }>, 'kind'>;
 
+/** A result, and how often its task was run again because a thread died under it. */
+type Tried<Result> = Result & { readonly retries: number };
+
+/** What computes for a worker. Tests may bring their own. */
+export interface Compute {
+  gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>>;
+  evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>>;
+  /** Loads a run's model in every slot; returns the run's numerics fingerprint as computed here. */
+  prepare(run: RunMemory): Promise<PrepareResult>;
+}
+
 /**
  * The slots of this worker: Piscina threads that are never stopped for being idle. One that dies fails only the task
  * it had, and is replaced; tasks change nothing outside their own output, so that task is simply run again.
  */
-export class ComputePool {
+export class ComputePool implements Compute {
   private readonly pool: Piscina;
   private readonly lockMemory = EagerLock.memory();
   readonly slots: number;
-  /** Tasks that were run again. */
-  retries = 0;
 
   constructor(slots: number) {
     this.slots = slots;
@@ -70,12 +81,22 @@ export class ComputePool {
     }
   }
 
-  gradient(task: TaskOf<'gradient'>): Promise<GradientResult> {
-    return this.run({ kind: 'gradient', ...task }) as Promise<GradientResult>;
+  gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>> {
+    return this.run({ kind: 'gradient', ...task }) as Promise<Tried<GradientResult>>;
   }
 
-  evaluate(task: TaskOf<'evaluate'>): Promise<EvaluateResult> {
-    return this.run({ kind: 'evaluate', ...task }) as Promise<EvaluateResult>;
+  evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>> {
+    return this.run({ kind: 'evaluate', ...task }) as Promise<Tried<EvaluateResult>>;
+  }
+
+  async prepare(run: RunMemory): Promise<PrepareResult> {
+    const preparing = Array.from({ length: this.slots }, () => this.run({ kind: 'prepare', run }));
+    const results = (await Promise.all(preparing)) as PrepareResult[];
+    const [first] = results;
+    invariant(first !== undefined, 'a pool has slots');
+    const other = results.find(({ fingerprint }) => fingerprint !== first.fingerprint);
+    if (other !== undefined) throw new Error('the slots of this worker compute different gradients');
+    return first;
   }
 
   /** What TensorFlow holds, summed over the slots. */
@@ -96,13 +117,13 @@ export class ComputePool {
   }
 
   private async run(task: SlotTask): Promise<unknown> {
-    for (let retry = 0; ; retry++) {
+    for (let retries = 0; ; retries++) {
       try {
-        return (await this.pool.run(task)) as unknown;
+        const result = (await this.pool.run(task)) as object;
+        return { ...result, retries };
       } catch (error) {
         new EagerLock(this.lockMemory).releaseDead(this.pool.threads.map((thread) => thread.threadId));
-        if (retry === MAX_RETRIES) throw error;
-        this.retries++;
+        if (retries === MAX_RETRIES) throw error;
       }
     }
   }

@@ -20,19 +20,17 @@ export class RowStore {
   private readonly labels: Uint8Array;
   private readonly imageBytes: number;
   private readonly present: Bitmap;
-  private readonly asked: Bitmap;
-  private readonly request: (bitmap: Uint8Array) => void;
+  private asked: Bitmap;
+  private request: (bitmap: Uint8Array) => void = () => undefined;
   private waiting: Requested[] = [];
   private readonly complete: boolean;
 
   /**
    * @param local the dataset on this machine's disk, used when it is the same to the bit
-   * @param request sends a bitmap of rows to the coordinator
    */
-  constructor(info: DatasetInfo, local: Dataset | null, request: (bitmap: Uint8Array) => void) {
+  constructor(info: DatasetInfo, local: Dataset | null) {
     const rows = info.trainRows + info.testRows;
     this.imageBytes = info.imageShape[0] * info.imageShape[1] * info.imageShape[2];
-    this.request = request;
     this.present = new Bitmap(rows);
     this.asked = new Bitmap(rows);
     this.complete = local !== null && local.info.sha256 === info.sha256;
@@ -42,6 +40,16 @@ export class RowStore {
         : new Uint8Array(new SharedArrayBuffer(rows * this.imageBytes));
     this.labels =
       local !== null && this.complete ? local.labels : new Uint8Array(new SharedArrayBuffer(rows));
+  }
+
+  /**
+   * Whom to ask from now on: sends a bitmap of rows to the coordinator. What was asked for before and has not come
+   * is asked for again: it may have been lost with its connection.
+   */
+  requestBy(request: (bitmap: Uint8Array) => void): void {
+    this.request = request;
+    this.asked = new Bitmap(this.labels.length);
+    for (const { rows } of this.waiting) this.ask(rows);
   }
 
   get memory(): RowMemory {
@@ -54,12 +62,15 @@ export class RowStore {
   /** Resolves when all of `rows` are here; asks for those nobody has asked for yet. */
   ensure(rows: Uint32Array): Promise<void> {
     if (this.complete || rows.every((row) => this.present.has(row))) return Promise.resolve();
-    const wanted = rows.filter((row) => !this.asked.has(row));
-    if (wanted.length > 0) {
-      for (const row of wanted) this.asked.add(row);
-      this.request(Bitmap.of(this.labels.length, wanted).bytes);
-    }
+    this.ask(rows);
     return new Promise((resolve) => this.waiting.push({ rows, resolve }));
+  }
+
+  private ask(rows: Uint32Array): void {
+    const wanted = rows.filter((row) => !this.asked.has(row) && !this.present.has(row));
+    if (wanted.length === 0) return;
+    for (const row of wanted) this.asked.add(row);
+    this.request(Bitmap.of(this.labels.length, wanted).bytes);
   }
 
   /**
@@ -75,9 +86,7 @@ export class RowStore {
     const labels = payload.subarray(count * (4 + this.imageBytes));
     for (let i = 0; i < count; i++) {
       const row = numbers.getUint32(i * 4, true);
-      if (!this.asked.has(row) || this.present.has(row)) {
-        throw new AtelierError('protocol', `rows: row ${row} was not asked for`);
-      }
+      if (!this.asked.has(row)) throw new AtelierError('protocol', `rows: row ${row} was not asked for`);
       this.images.set(pixels.subarray(i * this.imageBytes, (i + 1) * this.imageBytes), row * this.imageBytes);
       this.labels[row] = labels[i] as number;
       this.present.add(row);

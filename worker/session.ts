@@ -1,11 +1,11 @@
 import { WebSocket } from 'ws';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../shared/clock.js';
-import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, messageOf } from '../shared/errors.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
 import {
   CloseCode,
+  DRAIN_TIMEOUT_MS,
   HANDSHAKE_TIMEOUT_MS,
   HEARTBEAT_TIMEOUT_MS,
   MAX_FRAME_BYTES,
@@ -16,14 +16,11 @@ import {
   decodeFromCoordinator,
   encodeToCoordinator,
   type CoordinatorToWorker,
-  type Lease,
   type Received,
-  type RunSpec,
+  type SessionCredential,
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
-import type { ComputePool } from './compute-pool.js';
-import { RowStore } from './row-store.js';
-import { TrialWork, type RunContext } from './trial-work.js';
+import { RunWork, type WorkerMemory } from './run-work.js';
 
 /** The longest text sent to people. */
 const MAX_TEXT_CHARS = 4_000;
@@ -36,11 +33,13 @@ export interface WorkerSessionOptions {
   readonly url: string;
   readonly token: string | null;
   readonly hello: Omit<Hello, 'type' | 'protocolVersion'>;
-  readonly pool: ComputePool;
-  /** The dataset on this machine's disk, if there is one. */
-  readonly local: Dataset | null;
+  /** What this worker keeps from one session to the next. */
+  readonly memory: WorkerMemory;
   readonly clock: Clock;
-  readonly onJoined: () => void;
+  /** `credential` identifies this worker when it comes back. */
+  readonly onJoined: (credential: SessionCredential) => void;
+  /** Opens the connection; tests bring their own network. */
+  readonly connect?: (url: string, token: string | null) => WebSocket;
 }
 
 /**
@@ -51,22 +50,26 @@ export interface WorkerSessionOptions {
  */
 export type SessionEnd = { kind: 'finished' | 'unreachable' | 'lost'; reason: string };
 
+/** Closes that mean: trying again does not help. */
+const REFUSALS: ReadonlySet<number> = new Set([
+  CloseCode.versionMismatch,
+  CloseCode.unauthorized,
+  CloseCode.otherNumerics,
+]);
+
 type State =
   | { kind: 'connecting' }
   | { kind: 'greeting'; cancelDeadline: () => void }
-  | { kind: 'joined'; worker: number; cancelHeartbeat: () => void; cancelDeadline: () => void }
+  | { kind: 'joined'; cancelHeartbeat: () => void; cancelDeadline: () => void }
   | { kind: 'finishing'; reason: string }
   | { kind: 'over' };
-
-let lastRunId = 0;
 
 /** One connection to a coordinator, from upgrade to close. The socket thread's side: it never computes. */
 export class WorkerSession {
   private readonly options: WorkerSessionOptions;
   private readonly socket: WebSocket;
   private state: State = { kind: 'connecting' };
-  private run: RunContext | undefined;
-  private readonly trials = new Map<number, TrialWork>();
+  private readonly runs = new Map<number, RunWork>();
   private heartbeatIntervalMs = 0;
   /** Settled when the session is over. Rejects with AtelierError `refused`, `usage` or `protocol`. */
   readonly ended: Promise<SessionEnd>;
@@ -80,7 +83,7 @@ export class WorkerSession {
       this.resolve = resolve;
       this.reject = reject;
     });
-    this.socket = openSocket(options.url, options.token);
+    this.socket = (options.connect ?? openSocket)(options.url, options.token);
     this.socket.on('open', () => this.onOpen());
     this.socket.on('message', (data: Buffer) => this.onFrame(data));
     this.socket.on('unexpected-response', (_request, response) => this.onRefusal(response));
@@ -88,10 +91,28 @@ export class WorkerSession {
     this.socket.on('close', (code, reason) => this.onClose(code, reason.toString()));
   }
 
-  /** Leaves: the connection is closed, the session ends as `finished`. */
+  /**
+   * Leaves when what is leased has been answered, or could not be in time. What is left is computed elsewhere. The
+   * session ends as `finished`.
+   */
+  drain(reason: string): void {
+    if (this.state.kind !== 'joined') {
+      this.leave(reason);
+      return;
+    }
+    this.send({ type: 'leaving', reason });
+    this.options.clock.after(DRAIN_TIMEOUT_MS, () => this.leave(reason));
+  }
+
+  /** Leaves at once: the connection is closed, the session ends as `finished`. */
   leave(reason: string): void {
+    if (this.state.kind === 'finishing' || this.state.kind === 'over') return;
+    const connecting = this.state.kind === 'connecting';
     this.setState({ kind: 'finishing', reason });
-    this.socket.close(1000, closeReason(reason));
+    if (connecting) this.socket.terminate();
+    else this.socket.close(1000, closeReason(reason));
+    // A coordinator that does not answer the close is not waited for.
+    this.options.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
   }
 
   private setState(state: State): void {
@@ -129,27 +150,34 @@ export class WorkerSession {
         this.heartbeatIntervalMs = message.heartbeatIntervalMs;
         this.setState({
           kind: 'joined',
-          worker: message.worker,
           cancelHeartbeat: this.nextHeartbeat(),
           cancelDeadline: this.silenceDeadline(),
         });
-        this.options.onJoined();
+        this.options.onJoined(message.credential);
         return;
-      case 'run':
-        this.trials.clear();
-        this.run = this.prepare(message.spec);
+      case 'run': {
+        const { run, spec } = message;
+        const work = new RunWork(this.options.memory, run, spec, {
+          send: (answer, payload) => (payload === undefined ? this.send(answer) : this.send(answer, payload)),
+          fail: (error) => this.fail(error),
+        });
+        this.runs.set(run, work);
+        return;
+      }
+      case 'run-over':
+        this.runs.delete(message.run);
         return;
       case 'trial':
-        this.trials.set(message.trial, new TrialWork(this.requireRun(), message.trial, payload));
+        this.requireRun(message.run).addTrial(message.trial, payload);
         return;
       case 'rows':
-        this.requireRun().store.receive(message.count, payload);
+        this.requireRun(message.run).receiveRows(message.count, payload);
         return;
-      case 'step':
-        this.work(this.requireTrial(message.trial).step(message, this.own(message.leases), payload));
+      case 'round':
+        this.requireRun(message.run).open(message, payload);
         return;
-      case 'evaluate':
-        this.work(this.requireTrial(message.trial).evaluate(message, this.own(message.leases), payload));
+      case 'lease':
+        this.requireRun(message.run).compute(message);
         return;
       case 'heartbeat':
         return;
@@ -159,33 +187,6 @@ export class WorkerSession {
       default:
         assertNever(message);
     }
-  }
-
-  private prepare(spec: RunSpec): RunContext {
-    const text = Buffer.from(JSON.stringify(spec));
-    const shared = new SharedArrayBuffer(text.byteLength);
-    new Uint8Array(shared).set(text);
-    const store = new RowStore(spec.dataset, this.options.local, (bitmap) =>
-      this.send({ type: 'need-rows' }, bitmap),
-    );
-    const warned = new Set<string>();
-    return {
-      spec,
-      store,
-      pool: this.options.pool,
-      memory: { id: ++lastRunId, spec: shared, rows: store.memory },
-      warn: (message) => {
-        if (warned.has(message)) return;
-        warned.add(message);
-        this.send({ type: 'warning', message: message.slice(0, MAX_TEXT_CHARS) });
-      },
-      send: (message, payload) => (payload === undefined ? this.send(message) : this.send(message, payload)),
-    };
-  }
-
-  /** Watches over work in progress: a part that fails is reported, never swallowed. */
-  private work(part: Promise<void>): void {
-    part.catch((error: unknown) => this.fail(error));
   }
 
   private fail(error: unknown): void {
@@ -200,19 +201,9 @@ export class WorkerSession {
     this.end(new AtelierError('run-failed', messageOf(error), { cause: error }));
   }
 
-  private own(leases: readonly Lease[]): Lease[] {
-    const { state } = this;
-    return state.kind === 'joined' ? leases.filter((lease) => lease.worker === state.worker) : [];
-  }
-
-  private requireRun(): RunContext {
-    if (this.run === undefined) throw new AtelierError('protocol', 'no run yet');
-    return this.run;
-  }
-
-  private requireTrial(trial: number): TrialWork {
-    const work = this.trials.get(trial);
-    if (work === undefined) throw new AtelierError('protocol', `no trial ${trial}`);
+  private requireRun(run: number): RunWork {
+    const work = this.runs.get(run);
+    if (work === undefined) throw new AtelierError('protocol', `no run ${run}`);
     return work;
   }
 
@@ -255,7 +246,7 @@ export class WorkerSession {
 
   private onClose(code: number, reason: string): void {
     const { state } = this;
-    if (code === CloseCode.versionMismatch || code === CloseCode.unauthorized) {
+    if (REFUSALS.has(code)) {
       this.end(new AtelierError('refused', `the coordinator refused this worker: ${reason}`));
     } else if (state.kind === 'finishing') {
       this.end({ kind: 'finished', reason: state.reason });

@@ -10,6 +10,7 @@ import { TraceRefused } from './compiled/trace.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
+import { fingerprintOf } from './probe.js';
 import type { RowMemory } from './row-store.js';
 import { nodeBackend, tensorflowVersion, tf } from './tensorflow.js';
 
@@ -36,6 +37,7 @@ export interface WeightMemory {
 export type SlotTask =
   | { readonly kind: 'warm-up' }
   | { readonly kind: 'memory' }
+  | { readonly kind: 'prepare'; readonly run: RunMemory }
   | {
       readonly kind: 'gradient';
       readonly run: RunMemory;
@@ -64,6 +66,12 @@ export interface MemoryResult {
   /** Compiled graphs. */
   readonly graphs: number;
 }
+export interface PrepareResult {
+  /** SHA-256 of the gradient of the run's probe batch (probe.ts). */
+  readonly fingerprint: string;
+  /** Why the model runs eagerly although it should be compiled. */
+  readonly fallback: string | null;
+}
 export interface GradientResult {
   readonly lossSum: number;
   readonly correct: number;
@@ -78,15 +86,7 @@ export interface EvaluateResult {
   readonly computeMs: number;
 }
 
-export type SlotResult = WarmUpResult | MemoryResult | GradientResult | EvaluateResult;
-
-interface LoadedRun {
-  readonly id: number;
-  readonly spec: RunSpec;
-  readonly functions: ModelFunctions;
-  /** Why the model runs eagerly although it should be compiled. */
-  readonly fallback: string | null;
-}
+export type SlotResult = WarmUpResult | MemoryResult | PrepareResult | GradientResult | EvaluateResult;
 
 interface LoadedRun {
   readonly id: number;
@@ -161,6 +161,7 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
     };
   }
   const { spec, functions, fallback } = await load(task.run);
+  if (task.kind === 'prepare') return { fingerprint: fingerprintOf(spec, functions), fallback };
   const startedAt = performance.now();
   const seed = task.kind === 'gradient' ? task.seed : NO_SEED;
   const batch = gather(task.run.rows, task.rows, seed, imageBytes(spec));

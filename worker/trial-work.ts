@@ -4,27 +4,34 @@ import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
 import { bytesOf } from '../shared/protocol/frame.js';
 import type {
   CoordinatorToWorker,
-  Lease,
   RunSpec,
   Split,
   WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import { Purpose, RandomStream } from '../shared/rng.js';
+import { rowDigest, type RowDigest } from '../shared/row-digest.js';
 import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, TreeSum, type Range } from '../shared/tree.js';
-import type { ComputePool } from './compute-pool.js';
+import type { BufferPool } from './buffer-pool.js';
+import type { Compute } from './compute-pool.js';
 import type { RowStore } from './row-store.js';
 import type { RunMemory, WeightMemory } from './slot.js';
 
-type Step = Extract<CoordinatorToWorker, { type: 'step' }>;
-type Evaluate = Extract<CoordinatorToWorker, { type: 'evaluate' }>;
+type Round = Extract<CoordinatorToWorker, { type: 'round' }>;
+type StepWork = Extract<Round['work'], { kind: 'step' }>;
 
 /** What a run's trials share in this worker. */
 export interface RunContext {
+  /** The run's number at the coordinator. */
+  readonly run: number;
+  /** Tells the contents of weights apart, whatever coordinator and connection they came by. */
+  readonly era: number;
   readonly spec: RunSpec;
   readonly memory: RunMemory;
   readonly store: RowStore;
-  readonly pool: ComputePool;
+  readonly pool: Compute;
+  /** Buffers of `layout.size` floats, for gradients. */
+  readonly buffers: BufferPool;
   readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
   /** Tells the coordinator something people should know; repeating it is free. */
   readonly warn: (message: string) => void;
@@ -38,8 +45,8 @@ export class TrialWork {
   private readonly splits: Record<Split, Uint32Array>;
   private readonly values: SharedArrayBuffer;
   private weights: WeightMemory;
-  /** One gradient buffer a shard, kept from step to step. */
-  private readonly gradients = new Map<number, SharedArrayBuffer>();
+  /** The newest round that parameters have come for. */
+  private round: Round | undefined;
   private epochOrders = new Map<number, Uint32Array>();
   private ordersEpoch = -1;
 
@@ -62,87 +69,106 @@ export class TrialWork {
     this.weights = { version: 'none', values: this.values };
   }
 
-  /** Computes the leased shards of a step and sends one partial for each tree node they cover. */
-  async step(message: Step, leases: readonly Lease[], weights: Uint8Array): Promise<void> {
-    this.setWeights(message.round, weights);
-    const nodes = leases.flatMap((lease) => coveringNodes(lease, this.plan.shards));
-    await Promise.all(nodes.map((node) => this.computeNode(message, node)));
-  }
-
-  /** Evaluates the leased chunks and sends one answer for each. */
-  async evaluate(message: Evaluate, leases: readonly Lease[], weights: Uint8Array): Promise<void> {
-    this.setWeights(message.round, weights);
-    const chunks = leases.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => start + i));
-    await Promise.all(chunks.map((chunk) => this.computeChunk(message, chunk)));
-  }
-
-  private setWeights(round: number, weights: Uint8Array): void {
+  /** Takes in a round: what is to be done, and the parameters to do it with. */
+  open(round: Round, weights: Uint8Array): void {
     const { byteLength } = this.values;
     if (weights.byteLength !== byteLength) {
       throw new AtelierError('protocol', `weights of ${weights.byteLength} bytes, not ${byteLength}`);
     }
     new Uint8Array(this.values).set(weights);
-    this.weights = { version: `trial ${this.trial} round ${round}`, values: this.values };
+    const version = `${this.context.era} trial ${this.trial} round ${round.round}`;
+    this.weights = { version, values: this.values };
+    this.round = round;
   }
 
-  private async computeNode({ round, epoch, stepInEpoch }: Step, node: Range): Promise<void> {
+  /** Computes leased shards or chunks of the round and sends one answer for each tree node or chunk. */
+  async compute(number: number, lease: Range): Promise<void> {
+    const { round } = this;
+    if (round?.round !== number)
+      throw new AtelierError('protocol', `a lease of round ${number}, which is not here`);
+    const { work } = round;
+    if (work.kind === 'step') {
+      if (lease.start + lease.count > this.plan.shards) {
+        throw new AtelierError('protocol', `there is no shard ${lease.start + lease.count - 1}`);
+      }
+      const nodes = coveringNodes(lease, this.plan.shards);
+      await Promise.all(nodes.map((node) => this.computeNode(number, work, node)));
+    } else {
+      const chunks = Array.from({ length: lease.count }, (_, i) => lease.start + i);
+      await Promise.all(chunks.map((chunk) => this.computeChunk(number, work.split, chunk)));
+    }
+  }
+
+  private async computeNode(round: number, work: StepWork, node: Range): Promise<void> {
+    const { run, buffers, send } = this.context;
     const tree = new TreeSum(node, addGradientSums);
     const shards = Array.from({ length: node.count }, (_, i) => node.start + i);
+    const lent: SharedArrayBuffer[] = [];
+    const rowDigests: RowDigest[] = [];
     let computeMs = 0;
-    const totals = await Promise.all(
-      shards.map(async (shard) => {
-        const part = await this.computeShard(shard, epoch, stepInEpoch);
-        computeMs += part.computeMs;
-        return tree.add({ start: shard, count: 1 }, part.sum);
-      }),
-    );
-    const sum = totals.find((total) => total !== undefined);
-    invariant(sum !== undefined, 'all shards of the node are in');
-    const { rows, lossSum, correct, values } = sum;
-    this.context.send(
-      { type: 'partial', trial: this.trial, round, ...node, rows, lossSum, correct, computeMs },
-      values === null ? undefined : bytesOf(values),
-    );
+    let retries = 0;
+    try {
+      const totals = await Promise.all(
+        shards.map(async (shard, i) => {
+          const part = await this.computeShard(shard, work, lent);
+          computeMs += part.computeMs;
+          retries += part.retries;
+          rowDigests[i] = part.digest;
+          return tree.add({ start: shard, count: 1 }, part.sum);
+        }),
+      );
+      const sum = totals.find((total) => total !== undefined);
+      invariant(sum !== undefined, 'all shards of the node are in');
+      const { rows, lossSum, correct, values } = sum;
+      const figures = { rows, lossSum, correct, rowDigests, computeMs, retries };
+      send(
+        { type: 'partial', run, trial: this.trial, round, ...node, ...figures },
+        values === null ? undefined : bytesOf(values),
+      );
+    } finally {
+      for (const buffer of lent) buffers.giveBack(buffer);
+    }
   }
 
   private async computeShard(
     shard: number,
-    epoch: number,
-    stepInEpoch: number,
-  ): Promise<{ sum: GradientSum; computeMs: number }> {
+    { epoch, stepInEpoch }: StepWork,
+    lent: SharedArrayBuffer[],
+  ): Promise<{ sum: GradientSum; digest: RowDigest; computeMs: number; retries: number }> {
     const { microBatch } = this.plan;
     const count = this.plan.microBatchRows(shard, stepInEpoch);
-    if (count === 0) return { sum: { rows: 0, lossSum: 0, correct: 0, values: null }, computeMs: 0 };
+    if (count === 0) {
+      return {
+        sum: { rows: 0, lossSum: 0, correct: 0, values: null },
+        digest: [0, 0],
+        computeMs: 0,
+        retries: 0,
+      };
+    }
+    // The round may be over, and the next one's parameters be here, before the rows are.
+    const { weights } = this;
     const order = await this.epochOrder(epoch, shard);
     const rows = order.slice(stepInEpoch * microBatch, stepInEpoch * microBatch + count);
-    const { pool, memory } = this.context;
-    const out = this.gradientBuffer(shard);
+    const { pool, memory, buffers, warn } = this.context;
+    const out = buffers.borrow();
+    lent.push(out);
     const seed = this.seedWords(epoch, shard, stepInEpoch);
-    const { lossSum, correct, computeMs, fallback } = await pool.gradient({
-      run: memory,
-      weights: this.weights,
-      out,
-      rows,
-      seed,
-    });
-    if (fallback !== null) this.context.warn(`${fallback}: this model is not compiled, steps are slower`);
-    return { sum: { rows: count, lossSum, correct, values: new Float32Array(out) }, computeMs };
+    const result = await pool.gradient({ run: memory, weights, out, rows, seed });
+    const { lossSum, correct, computeMs, retries, fallback } = result;
+    if (fallback !== null) warn(`${fallback}: this model is not compiled, steps are slower`);
+    const sum = { rows: count, lossSum, correct, values: new Float32Array(out) };
+    return { sum, digest: rowDigest(rows), computeMs, retries };
   }
 
-  private async computeChunk({ round, split }: Evaluate, chunk: number): Promise<void> {
-    const { pool, memory, spec, store } = this.context;
+  private async computeChunk(round: number, split: Split, chunk: number): Promise<void> {
+    const { run, pool, memory, spec, store, send } = this.context;
+    const { weights } = this;
     const rows = this.splits[split].slice(chunk * spec.evaluationRows, (chunk + 1) * spec.evaluationRows);
     if (rows.length === 0) throw new AtelierError('protocol', `there is no ${split} chunk ${chunk}`);
     await store.ensure(rows);
-    const { lossSum, confusion, computeMs } = await pool.evaluate({
-      run: memory,
-      weights: this.weights,
-      rows,
-    });
-    this.context.send(
-      { type: 'evaluated', trial: this.trial, round, chunk, rows: rows.length, lossSum, computeMs },
-      bytesOf(confusion),
-    );
+    const { lossSum, confusion, computeMs, retries } = await pool.evaluate({ run: memory, weights, rows });
+    const figures = { rows: rows.length, lossSum, computeMs, retries };
+    send({ type: 'evaluated', run, trial: this.trial, round, chunk, ...figures }, bytesOf(confusion));
   }
 
   /** The shard's rows in this epoch's order, all of them present. Drawn once an epoch. */
@@ -166,14 +192,5 @@ export class TrialWork {
     const address = { seed, purpose: Purpose.dropout, trial: this.trial, epoch, shard };
     const stream = new RandomStream(address, stepInEpoch);
     return Int32Array.of(stream.uint32(), stream.uint32());
-  }
-
-  private gradientBuffer(shard: number): SharedArrayBuffer {
-    let buffer = this.gradients.get(shard);
-    if (buffer === undefined) {
-      buffer = new SharedArrayBuffer(this.values.byteLength);
-      this.gradients.set(shard, buffer);
-    }
-    return buffer;
   }
 }

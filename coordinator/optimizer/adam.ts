@@ -1,4 +1,4 @@
-import type { Optimizer } from './optimizer.js';
+import type { Optimizer, OptimizerState } from './optimizer.js';
 
 export interface AdamOptions {
   readonly learningRate: number;
@@ -47,5 +47,17 @@ export class Adam implements Optimizer {
       v[i] = vi;
       parameters[i] = f((parameters[i] as number) - f(f(rate * mi) / f(f(Math.sqrt(vi)) + stabilizer)));
     }
+  }
+
+  snapshot(): OptimizerState {
+    const { beta1Power, beta2Power, m, v } = this;
+    return { numbers: { beta1Power, beta2Power }, arrays: { m: m.slice(), v: v.slice() } };
+  }
+
+  restore({ numbers, arrays }: OptimizerState): void {
+    this.beta1Power = numbers['beta1Power'] ?? 1;
+    this.beta2Power = numbers['beta2Power'] ?? 1;
+    this.m.set(arrays['m'] ?? []);
+    this.v.set(arrays['v'] ?? []);
   }
 }

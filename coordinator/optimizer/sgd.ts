@@ -1,4 +1,4 @@
-import type { Optimizer } from './optimizer.js';
+import type { Optimizer, OptimizerState } from './optimizer.js';
 
 export interface SgdOptions {
   readonly learningRate: number;
@@ -29,5 +29,13 @@ export class Sgd implements Optimizer {
       velocity[i] = vi;
       parameters[i] = f((parameters[i] as number) + vi);
     }
+  }
+
+  snapshot(): OptimizerState {
+    return { numbers: {}, arrays: { velocity: this.velocity.slice() } };
+  }
+
+  restore({ arrays }: OptimizerState): void {
+    this.velocity.set(arrays['velocity'] ?? []);
   }
 }

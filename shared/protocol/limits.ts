@@ -3,7 +3,7 @@
 /** The WebSocket subprotocol; a change that old peers cannot read gets a new one. */
 export const SUBPROTOCOL = 'atelier.v1';
 /** Checked in the hello: both sides must have the same. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 /** The largest msgpack header: a lease table and the longest topology fit. */
 export const MAX_HEADER_BYTES = 4 * 1024 * 1024;
@@ -23,6 +23,13 @@ export const HEARTBEAT_INTERVAL_MS = 2_000;
 /** Silence after which the other side counts as dead. */
 export const HEARTBEAT_TIMEOUT_MS = 15_000;
 
+/** How long a leaving worker may take to answer what it owes; after that it just goes. */
+export const DRAIN_TIMEOUT_MS = 10_000;
+/** A worker that owes an answer for this long, and gives none at all, is cut off although it lives. */
+export const LEASE_TIMEOUT_MS = 120_000;
+/** From the run's spec to `ready`: loading and compiling the model, under any load. */
+export const READY_TIMEOUT_MS = 300_000;
+
 /** Most workers at once. */
 export const MAX_WORKERS = 1_024;
 /** Most connections that have not said hello yet. */
@@ -36,6 +43,8 @@ export const MAX_PENDING_HANDSHAKES = 64;
  * | 4400 | bad frame: not the protocol |
  * | 4401 | refused: token |
  * | 4408 | no hello in time, or silent for too long |
+ * | 4409 | the worker has a newer connection |
+ * | 4412 | refused: its numerics differ from the run's |
  * | 4426 | refused: protocol version |
  * | 4429 | too many workers, or the peer does not read |
  * | 4000 | the run is over: nothing more to do |
@@ -45,6 +54,8 @@ export const CloseCode = {
   badFrame: 4400,
   unauthorized: 4401,
   timeout: 4408,
+  superseded: 4409,
+  otherNumerics: 4412,
   versionMismatch: 4426,
   overloaded: 4429,
 } as const;

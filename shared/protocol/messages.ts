@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { AtelierError } from '../errors.js';
 import { StepMode } from '../config.js';
 import { TensorLayout } from '../layout.js';
+import { RowDigest } from '../row-digest.js';
 import { decodeFrame, encodeFrame } from './frame.js';
 
 /*
@@ -15,12 +16,23 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 /** A float that may be non-finite: divergence is reported by the trial, not by the decoder. */
 const anyFloat = z.custom<number>((value) => typeof value === 'number', 'expected a number');
 
-/** `count` units (shards or evaluation chunks) from `start`, leased to `worker`. */
-export const Lease = z.strictObject({ worker: count, start: count, count: z.int().min(1) });
-export type Lease = z.infer<typeof Lease>;
+/** Identifies a worker that comes back after its connection broke. */
+export const SessionCredential = z.strictObject({
+  worker: count,
+  /** Rises with each connection of this worker: an older one is fenced off. */
+  epoch: count,
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+});
+export type SessionCredential = z.infer<typeof SessionCredential>;
 
-export const Split = z.enum(['validation', 'test']);
-export type Split = z.infer<typeof Split>;
+/** What a round asks for. `epoch` and `stepInEpoch` count from 0. */
+export const Work = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('step'), epoch: count, stepInEpoch: count }),
+  z.strictObject({ kind: z.literal('evaluate'), split: z.enum(['validation', 'test']) }),
+]);
+export type Work = z.infer<typeof Work>;
+
+export type Split = Extract<Work, { kind: 'evaluate' }>['split'];
 
 export const DatasetInfo = z.strictObject({
   name: z.string().min(1).max(256),
@@ -63,15 +75,20 @@ const Hello = z.strictObject({
   pid: count,
   slots: z.int().min(1).max(1_024),
   versions: Versions,
+  /** Of the last welcome, when this is a worker that lost its connection. */
+  credential: SessionCredential.nullable(),
 });
+/** The worker can compute for this run. `fingerprint`: SHA-256 of the gradient of the run's probe batch. */
+const Ready = z.strictObject({ type: z.literal('ready'), run: count, fingerprint: sha256 });
 /** Asks for rows. Payload: bitmap over all rows of the dataset, training rows first. */
-const NeedRows = z.strictObject({ type: z.literal('need-rows') });
+const NeedRows = z.strictObject({ type: z.literal('need-rows'), run: count });
 /**
  * The sum of the gradients of one tree node, `start`/`count` in shards. Payload: `layout.size` float32 (gradient
  * sums, then changes of the state times rows), or nothing when `rows` is 0.
  */
 const Partial = z.strictObject({
   type: z.literal('partial'),
+  run: count,
   trial: count,
   round: count,
   start: count,
@@ -79,18 +96,26 @@ const Partial = z.strictObject({
   rows: count,
   lossSum: anyFloat,
   correct: count,
+  /** What the ledger keeps of the rows used: a digest (shared/row-digest.ts) for each shard of the node. */
+  rowDigests: z.array(RowDigest).max(65_536),
   computeMs: z.number().min(0),
+  /** Tasks that were run again because their thread died. */
+  retries: count,
 });
 /** One evaluation chunk. Payload: confusion matrix, classes x classes uint32, row = true class. */
 const Evaluated = z.strictObject({
   type: z.literal('evaluated'),
+  run: count,
   trial: count,
   round: count,
   chunk: count,
   rows: count,
   lossSum: anyFloat,
   computeMs: z.number().min(0),
+  retries: count,
 });
+/** The worker wants to go: it gets no more leases, and `finished` when it owes nothing. */
+const Leaving = z.strictObject({ type: z.literal('leaving'), reason: shortText });
 /** Something people should know; nothing fails by it. */
 const Warning = z.strictObject({ type: z.literal('warning'), message: shortText });
 const Heartbeat = z.strictObject({ type: z.literal('heartbeat') });
@@ -99,45 +124,53 @@ const Failed = z.strictObject({ type: z.literal('failed'), message: shortText })
 
 export const WorkerToCoordinator = z.discriminatedUnion('type', [
   Hello,
+  Ready,
   NeedRows,
   Partial,
   Evaluated,
+  Leaving,
   Warning,
   Heartbeat,
   Failed,
 ]);
 export type WorkerToCoordinator = z.infer<typeof WorkerToCoordinator>;
 
-/** The worker is in; `worker` is its number in lease tables. */
+/** The worker is in. */
 const Welcome = z.strictObject({
   type: z.literal('welcome'),
-  worker: count,
+  credential: SessionCredential,
+  /** Is this the worker of the credential it showed, and not a new one? */
+  resumed: z.boolean(),
   heartbeatIntervalMs: z.int().min(1),
   heartbeatTimeoutMs: z.int().min(1),
 });
-const Run = z.strictObject({ type: z.literal('run'), spec: RunSpec });
+/** A run to compute for: the worker gets ready. `run` counts from 0 for each coordinator process. */
+const Run = z.strictObject({ type: z.literal('run'), run: count, spec: RunSpec });
+/** A run is over: the worker forgets it. */
+const RunOver = z.strictObject({ type: z.literal('run-over'), run: count });
 /** A trial's rows. Payload: bitmap of its training rows, then bitmap of its validation rows. */
-const Trial = z.strictObject({ type: z.literal('trial'), trial: count });
+const Trial = z.strictObject({ type: z.literal('trial'), run: count, trial: count });
 /** Rows asked for. Payload: `count` u32 row numbers, then their images, then their labels (one byte each). */
-const Rows = z.strictObject({ type: z.literal('rows'), count: z.int().min(1) });
-/** One step. Payload: `layout.size` float32 parameters and state. The same frame goes to every worker. */
-const Step = z.strictObject({
-  type: z.literal('step'),
+const Rows = z.strictObject({ type: z.literal('rows'), run: count, count: z.int().min(1) });
+/**
+ * A round of a trial. Payload: `layout.size` float32 parameters and state. Encoded once, the same frame goes
+ * to every worker that gets a lease of the round.
+ */
+const Round = z.strictObject({
+  type: z.literal('round'),
+  run: count,
   trial: count,
   round: count,
-  /** From 0. */
-  epoch: count,
-  /** From 0 in each epoch. */
-  stepInEpoch: count,
-  leases: z.array(Lease).max(65_536),
+  work: Work,
 });
-/** One evaluation; leases are in chunks of `evaluationRows` rows. Payload as in `step`. */
-const Evaluate = z.strictObject({
-  type: z.literal('evaluate'),
+/** The worker is to compute shards (of a step) or chunks (of an evaluation) `start` .. `start + count - 1`. */
+const Lease = z.strictObject({
+  type: z.literal('lease'),
+  run: count,
   trial: count,
   round: count,
-  split: Split,
-  leases: z.array(Lease).max(65_536),
+  start: count,
+  count: z.int().min(1),
 });
 /** Nothing more to do: the worker leaves. */
 const Finished = z.strictObject({ type: z.literal('finished'), reason: shortText });
@@ -145,10 +178,11 @@ const Finished = z.strictObject({ type: z.literal('finished'), reason: shortText
 export const CoordinatorToWorker = z.discriminatedUnion('type', [
   Welcome,
   Run,
+  RunOver,
   Trial,
   Rows,
-  Step,
-  Evaluate,
+  Round,
+  Lease,
   Heartbeat,
   Finished,
 ]);
@@ -186,7 +220,7 @@ export const decodeFromWorker = decoder(
 /** @throws AtelierError `protocol` */
 export const decodeFromCoordinator = decoder(
   CoordinatorToWorker,
-  new Set<CoordinatorToWorker['type']>(['trial', 'rows', 'step', 'evaluate']),
+  new Set<CoordinatorToWorker['type']>(['trial', 'rows', 'round']),
 );
 
 export const encodeToCoordinator = (message: WorkerToCoordinator, ...payload: Uint8Array[]): Buffer =>

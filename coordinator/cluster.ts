@@ -1,0 +1,387 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Clock } from '../shared/clock.js';
+import { MAX_TRIALS } from '../shared/config.js';
+import type { Dataset } from '../shared/dataset/load.js';
+import { AtelierError, assertNever, invariant } from '../shared/errors.js';
+import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
+import type { Received, RunSpec, SessionCredential } from '../shared/protocol/messages.js';
+import { RowServer } from './row-server.js';
+import { Scheduler, type JobRound } from './scheduler.js';
+import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
+import type { Verdict } from './trial.js';
+
+/** How often the cluster looks for workers that owe answers for too long. */
+const WATCH_INTERVAL_MS = 5_000;
+/** Workers that are remembered after their connection broke. */
+const MAX_REMEMBERED = 4_096;
+export type Answer = Extract<WorkerMessage, { type: 'partial' | 'evaluated' }>;
+
+/** A worker that can compute for a run. */
+export interface Worker {
+  readonly number: number;
+  readonly hello: Hello;
+  /** Did it come back after its connection broke? */
+  readonly resumed: boolean;
+}
+
+/** A run as the cluster sees it. */
+export interface Tenant {
+  readonly spec: RunSpec;
+  readonly dataset: Dataset;
+  /** The encoded `trial` message; asked for once for each worker. */
+  trialFrame(run: number, trial: number): Buffer;
+  /** The encoded `round` message of the round in work, the same bytes each time. */
+  roundFrame(run: number, trial: number): Buffer;
+  /** May a worker with this fingerprint compute for the run? Returns why not, or null. */
+  refusal(worker: Worker, fingerprint: string): string | null;
+  /** The worker computes from now on. */
+  joined(worker: Worker): void;
+  /** Said only of workers that had joined. */
+  left(worker: Worker, reason: string): void;
+  /** @throws AtelierError `protocol` for an answer that cannot be right, before anything has changed */
+  answered(worker: Worker, answer: Received<Answer>): Verdict;
+  warned(worker: Worker, message: string): void;
+  /** The worker could not do what it was asked to. It leaves. */
+  failed(worker: Worker, message: string): void;
+}
+
+/** What a member does for one run. */
+interface Employment {
+  readonly rows: RowServer;
+  ready: boolean;
+  readonly since: number;
+  /** Trials whose rows it knows. */
+  readonly trials: Set<number>;
+  /** The newest round of each trial that it has the parameters of. */
+  readonly rounds: Map<number, number>;
+}
+
+interface Member {
+  readonly worker: Worker;
+  readonly session: Session;
+  readonly employments: Map<number, Employment>;
+  leaving: string | null;
+}
+
+/** A worker that once was here, and may come back. */
+interface Remembered {
+  readonly secretHash: Buffer;
+  epoch: number;
+}
+
+export interface ClusterCounts {
+  workersLost: number;
+  reconnects: number;
+}
+
+/**
+ * The workers that have joined, and the leases they hold. Runs open rounds here; the cluster has them computed
+ * and hands the answers back. Whoever leaves, dies, stalls or comes back, a round that was opened is answered.
+ */
+export class Cluster implements SessionListener {
+  private readonly clock: Clock;
+  private readonly scheduler = new Scheduler();
+  private readonly members = new Map<number, Member>();
+  private readonly tenants = new Map<number, Tenant>();
+  private readonly remembered = new Map<number, Remembered>();
+  private readonly held = new Set<number>();
+  private nextWorker = 0;
+  private nextRun = 0;
+  private closedReason: string | undefined;
+  private cancelDeadline: (() => void) | undefined;
+  private cancelWatch: (() => void) | undefined;
+  readonly counts: ClusterCounts = { workersLost: 0, reconnects: 0 };
+
+  constructor(clock: Clock) {
+    this.clock = clock;
+  }
+
+  // ---- for runs --------------------------------------------------------------------------------------------
+
+  /** Takes in a run; every worker gets ready for it. Returns its number. */
+  attach(tenant: Tenant): number {
+    const run = this.nextRun++;
+    this.tenants.set(run, tenant);
+    for (const member of this.members.values()) this.employ(member, run, tenant);
+    return run;
+  }
+
+  /** A run is over. */
+  detach(run: number): void {
+    if (!this.tenants.delete(run)) return;
+    this.held.delete(run);
+    for (let trial = 0; trial < MAX_TRIALS; trial++) {
+      if (!this.scheduler.hasJob(jobOf(run, trial))) break;
+      this.scheduler.removeJob(jobOf(run, trial));
+    }
+    for (const member of this.members.values()) {
+      if (member.employments.delete(run)) member.session.send({ type: 'run-over', run });
+    }
+    this.pump();
+  }
+
+  /** Trials are numbered from 0 without gaps. */
+  addTrial(run: number, trial: number): void {
+    invariant(trial < MAX_TRIALS, `a run has at most ${MAX_TRIALS} trials`);
+    this.scheduler.addJob(jobOf(run, trial), run);
+  }
+
+  /** A trial's next round is to be computed. `pump` sends it off. */
+  openRound(run: number, trial: number, round: JobRound): void {
+    this.scheduler.open(jobOf(run, trial), round);
+  }
+
+  /** The trial has no round for now. */
+  closeRound(run: number, trial: number): void {
+    this.scheduler.pause(jobOf(run, trial));
+  }
+
+  /** While a run is on hold nothing of it is leased. */
+  hold(run: number, onHold: boolean): void {
+    if (onHold) this.held.add(run);
+    else this.held.delete(run);
+  }
+
+  /** Workers that compute for a run, and their slots. */
+  strength(run: number): { workers: number; slots: number } {
+    let workers = 0;
+    let slots = 0;
+    for (const { worker, employments, leaving } of this.members.values()) {
+      if (employments.get(run)?.ready !== true || leaving !== null) continue;
+      workers++;
+      slots += worker.hello.slots;
+    }
+    return { workers, slots };
+  }
+
+  get leaseCounts(): Scheduler['counts'] {
+    return this.scheduler.counts;
+  }
+
+  /** Slots that have something to do, of all runs. */
+  get busySlots(): number {
+    return this.scheduler.busySlots;
+  }
+
+  /** Leases what can be leased and sends it. Call it after rounds have been opened. */
+  pump(): void {
+    if (this.closedReason !== undefined) return;
+    const now = this.clock.now();
+    for (const { worker, job, round, start, count } of this.scheduler.assign(now, (group) =>
+      this.held.has(group),
+    )) {
+      const run = Math.floor(job / MAX_TRIALS);
+      const trial = job % MAX_TRIALS;
+      const member = this.members.get(worker);
+      const tenant = this.tenants.get(run);
+      const employment = member?.employments.get(run);
+      invariant(member && tenant && employment, 'leases go to members, for runs that are here');
+      const { session } = member;
+      if (!employment.trials.has(trial)) {
+        employment.trials.add(trial);
+        void session.sendFrame(tenant.trialFrame(run, trial));
+      }
+      if (employment.rounds.get(trial) !== round) {
+        employment.rounds.set(trial, round);
+        void session.sendFrame(tenant.roundFrame(run, trial));
+      }
+      session.send({ type: 'lease', run, trial, round, start, count });
+    }
+    this.cancelDeadline?.();
+    const deadline = this.scheduler.nextDeadline(now);
+    this.cancelDeadline =
+      deadline === undefined ? undefined : this.clock.after(deadline - now + 1, () => this.pump());
+  }
+
+  /** Sends everyone home. */
+  close(reason: string): void {
+    if (this.closedReason !== undefined) return;
+    this.closedReason = reason;
+    this.cancelDeadline?.();
+    this.cancelWatch?.();
+    for (const { session } of this.members.values()) {
+      session.send({ type: 'finished', reason });
+      session.close(CloseCode.finished, reason);
+    }
+  }
+
+  // ---- SessionListener -------------------------------------------------------------------------------------
+
+  greeted(session: Session, hello: Hello): ReturnType<SessionListener['greeted']> {
+    if (this.closedReason !== undefined) return { refused: this.closedReason };
+    if (this.members.size >= MAX_WORKERS) return { refused: `${MAX_WORKERS} workers are enough` };
+    const known = this.recognize(hello.credential);
+    const number = known?.worker ?? this.nextWorker++;
+    // Its old connection may not have noticed yet that it is dead.
+    this.members.get(number)?.session.close(CloseCode.superseded, 'the worker has a newer connection');
+    const epoch = (known?.epoch ?? 0) + 1;
+    const secret = randomBytes(32).toString('hex');
+    this.remember(number, epoch, secret);
+    if (known !== undefined) this.counts.reconnects++;
+    const worker: Worker = { number, hello, resumed: known !== undefined };
+    this.members.set(number, { worker, session, employments: new Map(), leaving: null });
+    return { credential: { worker: number, epoch, secret }, resumed: worker.resumed };
+  }
+
+  joined(session: Session): void {
+    const member = this.memberOf(session);
+    for (const [run, tenant] of this.tenants) this.employ(member, run, tenant);
+    this.cancelWatch ??= this.clock.after(WATCH_INTERVAL_MS, () => this.watch());
+  }
+
+  received(session: Session, received: Received<WorkerMessage>): void {
+    const member = this.memberOf(session);
+    const { message } = received;
+    switch (message.type) {
+      case 'ready':
+        this.onReady(member, message.run, message.fingerprint);
+        break;
+      case 'need-rows':
+        member.employments.get(message.run)?.rows.request(received.payload);
+        break;
+      case 'partial':
+      case 'evaluated':
+        this.onAnswer(member, { message, payload: received.payload });
+        break;
+      case 'leaving':
+        member.leaving = message.reason;
+        this.scheduler.drain(member.worker.number);
+        this.letGo(member);
+        break;
+      case 'warning':
+        for (const [, tenant] of this.tenantsOf(member)) tenant.warned(member.worker, message.message);
+        break;
+      case 'failed':
+        for (const [, tenant] of this.tenantsOf(member)) tenant.failed(member.worker, message.message);
+        break;
+      default:
+        assertNever(message);
+    }
+    this.pump();
+  }
+
+  closed(session: Session, reason: string): void {
+    const member = [...this.members.values()].find((candidate) => candidate.session === session);
+    if (member === undefined) return;
+    const { number } = member.worker;
+    this.members.delete(number);
+    if (this.closedReason !== undefined) return;
+    this.scheduler.leave(number);
+    if (member.leaving === null) this.counts.workersLost++;
+    for (const [run, tenant] of this.tenantsOf(member)) {
+      if (member.employments.get(run)?.ready === true) tenant.left(member.worker, member.leaving ?? reason);
+    }
+    this.pump();
+  }
+
+  // ---- members ---------------------------------------------------------------------------------------------
+
+  private employ(member: Member, run: number, tenant: Tenant): void {
+    if (member.leaving !== null) return;
+    member.employments.set(run, {
+      rows: new RowServer(tenant.dataset, run, member.session),
+      ready: false,
+      since: this.clock.now(),
+      trials: new Set(),
+      rounds: new Map(),
+    });
+    member.session.send({ type: 'run', run, spec: tenant.spec });
+  }
+
+  private onReady(member: Member, run: number, fingerprint: string): void {
+    const employment = member.employments.get(run);
+    const tenant = this.tenants.get(run);
+    // The run may have ended while the worker got ready for it.
+    if (employment === undefined || tenant === undefined || employment.ready) return;
+    const { worker, session } = member;
+    const refusal = tenant.refusal(worker, fingerprint);
+    if (refusal !== null) {
+      session.close(CloseCode.otherNumerics, refusal);
+      return;
+    }
+    employment.ready = true;
+    this.scheduler.join(worker.number, worker.hello.slots, run);
+    tenant.joined(worker);
+  }
+
+  private onAnswer(member: Member, answer: Received<Answer>): void {
+    const { message } = answer;
+    const tenant = this.tenants.get(message.run);
+    // The run may have ended while the worker computed for it.
+    if (tenant === undefined) return;
+    if (message.trial >= MAX_TRIALS || !this.scheduler.hasJob(jobOf(message.run, message.trial))) {
+      throw new AtelierError('protocol', `there is no trial ${message.trial}`);
+    }
+    if (tenant.answered(member.worker, answer) === 'invalid') {
+      throw new AtelierError('protocol', 'an answer to nothing that was asked');
+    }
+    const units =
+      message.type === 'partial'
+        ? { start: message.start, count: message.count }
+        : { start: message.chunk, count: 1 };
+    const job = jobOf(message.run, message.trial);
+    if (this.tenants.has(message.run)) {
+      this.scheduler.answered(member.worker.number, job, message.round, units, this.clock.now());
+    }
+    this.letGo(member);
+  }
+
+  /** A worker that wants to leave and owes nothing may go. */
+  private letGo(member: Member): void {
+    if (member.leaving === null || this.scheduler.isBusy(member.worker.number)) return;
+    member.session.send({ type: 'finished', reason: member.leaving });
+    member.session.close(CloseCode.finished, member.leaving);
+  }
+
+  private watch(): void {
+    const now = this.clock.now();
+    for (const number of this.scheduler.stuck(now, LEASE_TIMEOUT_MS)) {
+      const why = `owed an answer for ${LEASE_TIMEOUT_MS / 1000} s`;
+      this.members.get(number)?.session.close(CloseCode.timeout, why);
+    }
+    for (const { session, employments } of this.members.values()) {
+      for (const { ready, since } of employments.values()) {
+        if (ready || now - since < READY_TIMEOUT_MS) continue;
+        session.close(CloseCode.timeout, `was not ready after ${READY_TIMEOUT_MS / 1000} s`);
+      }
+    }
+    this.cancelWatch =
+      this.members.size === 0 ? undefined : this.clock.after(WATCH_INTERVAL_MS, () => this.watch());
+  }
+
+  private recognize(credential: SessionCredential | null): { worker: number; epoch: number } | undefined {
+    if (credential === null) return undefined;
+    const known = this.remembered.get(credential.worker);
+    if (known === undefined || !timingSafeEqual(known.secretHash, hashOf(credential.secret)))
+      return undefined;
+    return { worker: credential.worker, epoch: known.epoch };
+  }
+
+  private remember(worker: number, epoch: number, secret: string): void {
+    this.remembered.delete(worker);
+    this.remembered.set(worker, { secretHash: hashOf(secret), epoch });
+    for (const [oldest] of this.remembered) {
+      if (this.remembered.size <= MAX_REMEMBERED) break;
+      if (!this.members.has(oldest)) this.remembered.delete(oldest);
+      else break;
+    }
+  }
+
+  private *tenantsOf(member: Member): Iterable<[number, Tenant]> {
+    for (const run of [...member.employments.keys()]) {
+      const tenant = this.tenants.get(run);
+      if (tenant !== undefined) yield [run, tenant];
+    }
+  }
+
+  private memberOf(session: Session): Member {
+    const member = session.worker === undefined ? undefined : this.members.get(session.worker);
+    invariant(member?.session === session, 'a session that speaks is a member');
+    return member;
+  }
+}
+
+/** The jobs of a run lie beside each other. */
+const jobOf = (run: number, trial: number): number => run * MAX_TRIALS + trial;
+
+const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest();

@@ -1,0 +1,34 @@
+import type { RunDirectory } from './run-directory.js';
+import type { Resumption } from './run.js';
+import type { TrialPlan } from './trial-plan.js';
+import type { TrialState } from './trial.js';
+
+/**
+ * What a run directory says of the run it belongs to: the newest usable checkpoint of every trial. Metrics beyond the
+ * checkpoints are cut off, because they come again.
+ * @param onDamaged called for each checkpoint that is not whole; the one before it is taken instead
+ * @throws AtelierError `refused` when the checkpoints belong to another config, model or dataset
+ */
+export async function findResumption(
+  directory: RunDirectory,
+  plans: readonly TrialPlan[],
+  onDamaged: (file: string, why: string) => void,
+): Promise<Resumption> {
+  const states = new Map<number, TrialState>();
+  for (const { trial, fold, identity } of plans) {
+    const found = await directory.checkpoints(fold, 1).newest(identity, onDamaged);
+    if (found !== undefined) states.set(trial, found.checkpoint.state);
+  }
+  directory.rewriteEpochs(
+    plans.map(({ trial, fold }) => ({ trial, fold, records: states.get(trial)?.records ?? [] })),
+  );
+  const manifest = directory.readManifest();
+  const { numericsFingerprint, resumes } = manifest;
+  const before = typeof resumes === 'number' ? resumes : 0;
+  directory.amendManifest({ resumes: before + 1 });
+  return {
+    states,
+    fingerprint: typeof numericsFingerprint === 'string' ? numericsFingerprint : null,
+    resumes: before + 1,
+  };
+}

@@ -1,0 +1,547 @@
+import { invariant } from '../shared/errors.js';
+import type { Range } from '../shared/tree.js';
+
+/*
+ * Who computes what, and when. A pure state machine: no sockets, no clock of its own, no chance.
+ *
+ * Goal: the shortest time until all jobs are done (makespan), which needs two things. No slot idles while a job
+ * has a unit that nobody computes; and a job's barrier is short, so that its next round becomes available soon.
+ *
+ * - With fewer jobs than slots, a round is spread over its fair share of the slots, in proportion to their
+ *   measured speed, so that all parts end together.
+ * - With more jobs than slots, a round goes whole to one worker: one broadcast, one partial. A worker holds one
+ *   lease in work and one more waiting, so that it computes for one job while another is at its barrier.
+ * - Jobs that are already begun come first (their barrier waits), then those with the most rounds left (the
+ *   longest chain), so that all end together.
+ * - A lease that takes far longer than its holder's speed promises is overdue: its holder gets nothing more
+ *   until it answers, and an idle worker gets the same units a second time. The first answer wins.
+ */
+
+/** Beyond twice the expected time, a lease may take this long before it is overdue. */
+export const STRAGGLER_GRACE_MS = 25;
+/** How long a lease whose holder's speed is unknown may take before it is overdue. */
+export const UNKNOWN_SPEED_MS = 10_000;
+/** The most workers that hold the same unit. */
+const MAX_HOLDERS = 3;
+/** Weight of the newest measurement in a worker's speed. */
+const SPEED_WEIGHT = 0.25;
+/** How much a worker that got nothing gains in the estimate a round, so that it is tried again. */
+const FORGET = 0.97;
+
+export type WorkKind = 'step' | 'evaluate';
+
+/** A round of a job to be computed: `units` shards of a step, or chunks of an evaluation. */
+export interface JobRound {
+  readonly round: number;
+  readonly kind: WorkKind;
+  readonly units: number;
+  /** Rounds the job still has, this one included: the length of its chain. */
+  readonly remaining: number;
+}
+
+/** Worker `worker` is to compute units `start` .. `start + count - 1` of a round. */
+export interface Assignment extends Range {
+  readonly worker: number;
+  readonly job: number;
+  readonly round: number;
+  /** Another worker holds the same units and takes too long. */
+  readonly speculative: boolean;
+}
+
+interface Lease {
+  readonly worker: number;
+  readonly job: number;
+  readonly round: number;
+  readonly kind: WorkKind;
+  readonly start: number;
+  readonly count: number;
+  /** Units without an answer yet, of this worker. */
+  missing: Set<number>;
+  readonly issuedAt: number;
+  readonly overdueAt: number;
+  readonly speculative: boolean;
+}
+
+interface WorkerState {
+  readonly id: number;
+  readonly slots: number;
+  /** Groups it is ready to compute for. */
+  readonly groups: Set<number>;
+  /** Gets no new leases: it is leaving. */
+  draining: boolean;
+  /** Oldest first. */
+  leases: Lease[];
+  /** Time of one unit with all slots at work: wall time over units. Unknown until measured. */
+  readonly msPerUnit: Map<string, number>;
+  lastAnswerAt: number;
+}
+
+interface JobState {
+  readonly id: number;
+  readonly group: number;
+  current: JobRound | undefined;
+  done: Uint8Array;
+  /** Live leases that hold each unit. */
+  holders: Uint8Array;
+  undone: number;
+  /** Units nobody holds. */
+  free: number;
+  begun: boolean;
+}
+
+/** What became of leases, counted. */
+export interface LeaseCounts {
+  leases: number;
+  /** Units leased a second time because their holder was slow. */
+  speculated: number;
+  /** Units that came back because their holder was lost or gave them back. */
+  returned: number;
+}
+
+export class Scheduler {
+  private readonly workers = new Map<number, WorkerState>();
+  private readonly jobs = new Map<number, JobState>();
+  readonly counts: LeaseCounts = { leases: 0, speculated: 0, returned: 0 };
+
+  /** A worker may compute for the jobs of a group from now on. */
+  join(worker: number, slots: number, group: number): void {
+    const known = this.workers.get(worker);
+    if (known !== undefined) {
+      known.groups.add(group);
+      return;
+    }
+    this.workers.set(worker, {
+      id: worker,
+      slots,
+      groups: new Set([group]),
+      draining: false,
+      leases: [],
+      msPerUnit: new Map(),
+      lastAnswerAt: 0,
+    });
+  }
+
+  /** A worker is gone: what it held can be leased again. Unknown workers are ignored. */
+  leave(worker: number): void {
+    const state = this.workers.get(worker);
+    if (state === undefined) return;
+    this.workers.delete(worker);
+    for (const lease of state.leases) this.giveBack(lease);
+  }
+
+  /** No new leases for this worker; those it has go on. */
+  drain(worker: number): void {
+    const state = this.workers.get(worker);
+    if (state !== undefined) state.draining = true;
+  }
+
+  /** Does this worker owe an answer? */
+  isBusy(worker: number): boolean {
+    return (this.workers.get(worker)?.leases.length ?? 0) > 0;
+  }
+
+  /** @param group jobs of one run are in one group: the same units cost the same */
+  addJob(job: number, group: number): void {
+    this.jobs.set(job, {
+      id: job,
+      group,
+      current: undefined,
+      done: new Uint8Array(0),
+      holders: new Uint8Array(0),
+      undone: 0,
+      free: 0,
+      begun: false,
+    });
+  }
+
+  hasJob(job: number): boolean {
+    return this.jobs.has(job);
+  }
+
+  removeJob(job: number): void {
+    this.jobs.delete(job);
+    for (const worker of this.workers.values()) worker.leases = worker.leases.filter((l) => l.job !== job);
+  }
+
+  /** A job's next round. The one before is over, complete or not. */
+  open(job: number, round: JobRound): void {
+    const state = this.requireJob(job);
+    state.current = round;
+    state.done = new Uint8Array(round.units);
+    state.holders = new Uint8Array(round.units);
+    state.undone = round.units;
+    state.free = round.units;
+    state.begun = false;
+  }
+
+  /** A job has no round at the moment. */
+  pause(job: number): void {
+    const state = this.requireJob(job);
+    state.current = undefined;
+    state.undone = 0;
+    state.free = 0;
+  }
+
+  /** A worker answered for some units, whether the answer was of use or not. */
+  answered(worker: number, job: number, round: number, units: Range, now: number): void {
+    this.markDone(job, round, units);
+    const state = this.workers.get(worker);
+    if (state === undefined) return;
+    for (const lease of state.leases) {
+      if (lease.job !== job || lease.round !== round) continue;
+      for (let unit = units.start; unit < units.start + units.count; unit++) {
+        if (lease.missing.delete(unit)) this.release(lease, unit);
+      }
+      if (lease.missing.size === 0) this.measure(state, lease, now);
+    }
+    state.leases = state.leases.filter(({ missing }) => missing.size > 0);
+    state.lastAnswerAt = now;
+  }
+
+  /**
+   * Leases for every worker that could compute more. Call it after anything has changed.
+   * @param isHeld groups of which nothing is to be leased now
+   */
+  assign(now: number, isHeld: (group: number) => boolean = () => false): Assignment[] {
+    const assignments: Assignment[] = [];
+    const eligible = [...this.workers.values()].filter(
+      (worker) => !worker.draining && !isOverdue(worker, now),
+    );
+    // First those with an idle slot, then those that would have one when their oldest lease ends.
+    for (const isHungry of [hasIdleSlot, hasNothingWaiting]) {
+      for (const job of this.readyJobs()) {
+        if (isHeld(job.group)) continue;
+        const able = eligible.filter(({ groups }) => groups.has(job.group));
+        const hungry = able.filter(isHungry);
+        if (hungry.length > 0) this.assignJob(job, hungry, able, now, assignments);
+      }
+    }
+    this.speculate(eligible, now, assignments, isHeld);
+    return assignments;
+  }
+
+  /** When `assign` could do something although nothing else has happened; undefined if never. */
+  nextDeadline(now: number): number | undefined {
+    let next: number | undefined;
+    for (const worker of this.workers.values()) {
+      for (const lease of worker.leases) {
+        if (!this.isCurrent(lease) || lease.overdueAt < now) continue;
+        if (next === undefined || lease.overdueAt < next) next = lease.overdueAt;
+      }
+    }
+    return next;
+  }
+
+  /** Workers that have owed the answer to a lease for longer than `limitMs`. */
+  stuck(now: number, limitMs: number): number[] {
+    return [...this.workers.values()]
+      .filter(({ leases, lastAnswerAt }) =>
+        leases.some((lease) => now - Math.max(lease.issuedAt, lastAnswerAt) > limitMs),
+      )
+      .map(({ id }) => id);
+  }
+
+  /** Slots that hold a lease. */
+  get busySlots(): number {
+    let busy = 0;
+    for (const worker of this.workers.values()) busy += Math.min(worker.slots, pendingUnits(worker));
+    return busy;
+  }
+
+  // ---- leasing ---------------------------------------------------------------------------------------------
+
+  /** Jobs with units nobody holds, in the order in which they should get slots. */
+  private readyJobs(): JobState[] {
+    return [...this.jobs.values()]
+      .filter(({ free }) => free > 0)
+      .sort(
+        (a, b) =>
+          Number(b.begun) - Number(a.begun) ||
+          (b.current?.remaining ?? 0) - (a.current?.remaining ?? 0) ||
+          a.id - b.id,
+      );
+  }
+
+  private assignJob(
+    job: JobState,
+    hungry: readonly WorkerState[],
+    eligible: readonly WorkerState[],
+    now: number,
+    out: Assignment[],
+  ): void {
+    const { current } = job;
+    invariant(current !== undefined, 'a ready job has a round');
+    const speedKey = keyOf(job.group, current.kind);
+    const unitMs = this.unitTimes(eligible, speedKey);
+    const rateOf = (worker: WorkerState): number => 1 / (unitMs.get(worker.id) ?? 1);
+    const slots = eligible.reduce((sum, worker) => sum + worker.slots, 0);
+    const totalRate = eligible.reduce((sum, worker) => sum + rateOf(worker), 0);
+
+    // The slots this round should be spread over: its share, rounded up so that the last wave is full too.
+    const activeJobs = [...this.jobs.values()].filter((other) => other.undone > 0).length;
+    const share = Math.min(current.units, Math.max(1, slots / activeJobs));
+    const perSlot = Math.floor(current.units / share);
+    const wanted = activeJobs === 1 ? slots : Math.min(slots, Math.ceil(current.units / perSlot));
+    const wantedRate = (wanted / slots) * totalRate;
+
+    const fastestFirst = [...hungry].sort((a, b) => rateOf(b) - rateOf(a) || a.id - b.id);
+    const picked: WorkerState[] = [];
+    let rate = 0;
+    for (const worker of fastestFirst) {
+      if (rate >= wantedRate * 0.999) break;
+      picked.push(worker);
+      rate += rateOf(worker);
+    }
+    const portion = rate >= wantedRate * 0.9 ? 1 : rate / wantedRate;
+    const units =
+      portion === 1 ? job.free : Math.min(job.free, Math.max(1, Math.round(current.units * portion)));
+
+    const loads = picked.map((worker) => ({
+      worker,
+      unitMs: unitMs.get(worker.id) ?? 1,
+      backlogMs: pendingUnits(worker) * (unitMs.get(worker.id) ?? 1),
+      known: worker.msPerUnit.has(speedKey),
+    }));
+    const counts = shareOut(units, loads);
+    // In the order of their numbers, so that the ranges of a steady cluster stay the same.
+    const order = loads.map((load, i) => ({ ...load, count: counts[i] ?? 0 }));
+    order.sort((a, b) => a.worker.id - b.worker.id);
+    for (const { worker, count, unitMs: ms, backlogMs, known } of order) {
+      for (const range of takeFree(job, count)) {
+        const expectedMs = backlogMs + waves(range.count, worker.slots) * worker.slots * ms;
+        this.lease(
+          job,
+          worker,
+          range,
+          { now, expectedMs: known ? expectedMs : null, speculative: false },
+          out,
+        );
+      }
+    }
+    for (const worker of hungry) {
+      const measured = worker.msPerUnit.get(speedKey);
+      if (measured !== undefined && activeJobs === 1 && !hasLeaseOf(worker, job)) {
+        worker.msPerUnit.set(speedKey, measured * FORGET);
+      }
+    }
+  }
+
+  /** Gives idle workers what an overdue worker has not answered. */
+  private speculate(
+    eligible: readonly WorkerState[],
+    now: number,
+    out: Assignment[],
+    isHeld: (group: number) => boolean,
+  ): void {
+    for (const helper of eligible) {
+      if (pendingUnits(helper) > 0) continue;
+      const lease = this.overdueLease(now, helper, isHeld);
+      if (lease === undefined) continue;
+      const job = this.requireJob(lease.job);
+      const key = keyOf(job.group, lease.kind);
+      const unitMs = this.unitTimes(eligible, key).get(helper.id) ?? 1;
+      const missing = [...lease.missing].filter((unit) => job.done[unit] === 0).sort((a, b) => a - b);
+      const known = helper.msPerUnit.has(key);
+      let expectedMs = 0;
+      for (const range of rangesOf(missing)) {
+        expectedMs += waves(range.count, helper.slots) * helper.slots * unitMs;
+        this.counts.speculated += range.count;
+        this.lease(
+          job,
+          helper,
+          range,
+          { now, expectedMs: known ? expectedMs : null, speculative: true },
+          out,
+        );
+      }
+    }
+  }
+
+  /** The longest overdue lease that holds units which few others hold. */
+  private overdueLease(
+    now: number,
+    helper: WorkerState,
+    isHeld: (group: number) => boolean,
+  ): Lease | undefined {
+    let oldest: Lease | undefined;
+    for (const worker of this.workers.values()) {
+      for (const lease of worker.leases) {
+        if (lease.overdueAt > now || !this.isCurrent(lease)) continue;
+        const job = this.requireJob(lease.job);
+        if (!helper.groups.has(job.group) || isHeld(job.group)) continue;
+        const helps = [...lease.missing].some(
+          (unit) => job.done[unit] === 0 && this.isAlone(job, lease.round, unit, now),
+        );
+        if (helps && (oldest === undefined || lease.overdueAt < oldest.overdueAt)) oldest = lease;
+      }
+    }
+    return oldest;
+  }
+
+  /** Is every holder of this unit overdue, and could one more hold it? */
+  private isAlone(job: JobState, round: number, unit: number, now: number): boolean {
+    if ((job.holders[unit] ?? 0) >= MAX_HOLDERS) return false;
+    for (const worker of this.workers.values()) {
+      for (const lease of worker.leases) {
+        if (lease.job !== job.id || lease.round !== round || lease.overdueAt <= now) continue;
+        if (lease.missing.has(unit)) return false;
+      }
+    }
+    return true;
+  }
+
+  private lease(
+    job: JobState,
+    worker: WorkerState,
+    range: Range,
+    { now, expectedMs, speculative }: { now: number; expectedMs: number | null; speculative: boolean },
+    out: Assignment[],
+  ): void {
+    invariant(job.current !== undefined, 'only rounds are leased');
+    const { round, kind } = job.current;
+    const missing = new Set<number>();
+    for (let unit = range.start; unit < range.start + range.count; unit++) {
+      if (job.holders[unit] === 0 && job.done[unit] === 0) job.free--;
+      job.holders[unit] = (job.holders[unit] ?? 0) + 1;
+      missing.add(unit);
+    }
+    job.begun = true;
+    const overdueAt = now + (expectedMs === null ? UNKNOWN_SPEED_MS : 2 * expectedMs + STRAGGLER_GRACE_MS);
+    worker.leases.push({
+      worker: worker.id,
+      job: job.id,
+      round,
+      kind,
+      ...range,
+      missing,
+      issuedAt: now,
+      overdueAt,
+      speculative,
+    });
+    this.counts.leases++;
+    out.push({ worker: worker.id, job: job.id, round, ...range, speculative });
+  }
+
+  // ---- bookkeeping -----------------------------------------------------------------------------------------
+
+  private markDone(job: number, round: number, units: Range): void {
+    const state = this.jobs.get(job);
+    if (state?.current?.round !== round) return;
+    for (let unit = units.start; unit < units.start + units.count; unit++) {
+      if (state.done[unit] !== 0) continue;
+      if (state.holders[unit] === 0) state.free--;
+      state.done[unit] = 1;
+      state.undone--;
+    }
+  }
+
+  private giveBack(lease: Lease): void {
+    for (const unit of lease.missing) {
+      if (!this.isCurrent(lease)) continue;
+      if (this.release(lease, unit)) this.counts.returned++;
+    }
+  }
+
+  /** One holder less; returns whether the unit became free by it. */
+  private release(lease: Lease, unit: number): boolean {
+    if (!this.isCurrent(lease)) return false;
+    const job = this.requireJob(lease.job);
+    const holders = (job.holders[unit] ?? 1) - 1;
+    job.holders[unit] = holders;
+    const freed = holders === 0 && job.done[unit] === 0;
+    if (freed) job.free++;
+    return freed;
+  }
+
+  private measure(worker: WorkerState, lease: Lease, now: number): void {
+    const job = this.jobs.get(lease.job);
+    if (job === undefined) return;
+    const elapsed = Math.max(0.01, now - Math.max(lease.issuedAt, worker.lastAnswerAt));
+    // Fewer units than slots leave slots idle: a unit is charged for what all of them could have done.
+    const sample = elapsed / (waves(lease.count, worker.slots) * worker.slots);
+    const key = keyOf(job.group, lease.kind);
+    const before = worker.msPerUnit.get(key);
+    worker.msPerUnit.set(key, before === undefined ? sample : before + SPEED_WEIGHT * (sample - before));
+  }
+
+  /** Time of a unit for each worker; those without a measurement count as the mean of the others. */
+  private unitTimes(workers: readonly WorkerState[], key: string): Map<number, number> {
+    const known = workers.flatMap(({ msPerUnit, slots }) => {
+      const ms = msPerUnit.get(key);
+      return ms === undefined ? [] : [ms * slots];
+    });
+    const slotMs = known.length === 0 ? 1 : known.reduce((sum, ms) => sum + ms, 0) / known.length;
+    return new Map(workers.map(({ id, msPerUnit, slots }) => [id, msPerUnit.get(key) ?? slotMs / slots]));
+  }
+
+  private isCurrent(lease: Lease): boolean {
+    return this.jobs.get(lease.job)?.current?.round === lease.round;
+  }
+
+  private requireJob(job: number): JobState {
+    const state = this.jobs.get(job);
+    invariant(state !== undefined, `job ${job} exists`);
+    return state;
+  }
+}
+
+const keyOf = (group: number, kind: WorkKind): string => `${group} ${kind}`;
+
+const waves = (units: number, slots: number): number => Math.ceil(units / slots);
+
+function pendingUnits(worker: WorkerState): number {
+  return worker.leases.reduce((sum, { missing }) => sum + missing.size, 0);
+}
+
+const hasIdleSlot = (worker: WorkerState): boolean => pendingUnits(worker) < worker.slots;
+
+function hasNothingWaiting(worker: WorkerState): boolean {
+  return pendingUnits(worker) - (worker.leases[0]?.missing.size ?? 0) < worker.slots;
+}
+
+const isOverdue = (worker: WorkerState, now: number): boolean =>
+  worker.leases.some(({ overdueAt }) => overdueAt <= now);
+
+const hasLeaseOf = (worker: WorkerState, job: JobState): boolean =>
+  worker.leases.some((lease) => lease.job === job.id);
+
+/** Gives each unit to the worker that would be done with it first. */
+function shareOut(
+  units: number,
+  loads: readonly { worker: WorkerState; unitMs: number; backlogMs: number }[],
+): number[] {
+  const counts = loads.map(() => 0);
+  for (let unit = 0; unit < units; unit++) {
+    let best = 0;
+    let bestEnd = Infinity;
+    loads.forEach(({ worker, unitMs, backlogMs }, i) => {
+      const end = backlogMs + waves((counts[i] ?? 0) + 1, worker.slots) * worker.slots * unitMs;
+      if (end < bestEnd * (1 - 1e-9)) {
+        best = i;
+        bestEnd = end;
+      }
+    });
+    counts[best] = (counts[best] ?? 0) + 1;
+  }
+  return counts;
+}
+
+/** The first `count` units of a job that nobody holds, as ranges. */
+function takeFree(job: JobState, count: number): Range[] {
+  const units: number[] = [];
+  for (let unit = 0; unit < job.done.length && units.length < count; unit++) {
+    if (job.done[unit] === 0 && job.holders[unit] === 0) units.push(unit);
+  }
+  return rangesOf(units);
+}
+
+/** Ascending units as ranges. */
+function rangesOf(units: readonly number[]): Range[] {
+  const ranges: { start: number; count: number }[] = [];
+  for (const unit of units) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last.start + last.count === unit) last.count++;
+    else ranges.push({ start: unit, count: 1 });
+  }
+  return ranges;
+}

@@ -1,0 +1,137 @@
+import type { Dataset } from '../shared/dataset/load.js';
+import { AtelierError } from '../shared/errors.js';
+import type { CoordinatorToWorker, RunSpec, WorkerToCoordinator } from '../shared/protocol/messages.js';
+import { BufferPool } from './buffer-pool.js';
+import type { Compute } from './compute-pool.js';
+import { RowStore } from './row-store.js';
+import type { RunMemory } from './slot.js';
+import { TrialWork, type RunContext } from './trial-work.js';
+
+/** The longest text sent to people. */
+const MAX_TEXT_CHARS = 4_000;
+/** Datasets whose rows a worker keeps: those it used last. */
+const MAX_DATASETS = 2;
+/** Models a worker knows by number. */
+const MAX_MODELS = 64;
+
+/** What a worker keeps from one connection to the next: rows cross the wire once, models are compiled once. */
+export class WorkerMemory {
+  readonly pool: Compute;
+  /** The dataset on this machine's disk, if there is one. */
+  private readonly local: Dataset | null;
+  private readonly stores = new Map<string, RowStore>();
+  private readonly models = new Map<string, { id: number; spec: SharedArrayBuffer }>();
+  private lastModel = 0;
+  private lastEra = 0;
+
+  constructor(pool: Compute, local: Dataset | null) {
+    this.pool = pool;
+    this.local = local;
+  }
+
+  /** A number that was never given before. */
+  nextEra(): number {
+    return ++this.lastEra;
+  }
+
+  /** The rows of a dataset that are here. */
+  storeFor({ dataset }: RunSpec): RowStore {
+    const store = this.stores.get(dataset.sha256) ?? new RowStore(dataset, this.local);
+    keepNewest(this.stores, dataset.sha256, store, MAX_DATASETS);
+    return store;
+  }
+
+  /** The same specs have the same number: slots load a model once. */
+  modelFor(spec: RunSpec): { id: number; spec: SharedArrayBuffer } {
+    const key = JSON.stringify(spec);
+    const model = this.models.get(key) ?? { id: ++this.lastModel, spec: sharedText(key) };
+    keepNewest(this.models, key, model, MAX_MODELS);
+    return model;
+  }
+}
+
+function sharedText(text: string): SharedArrayBuffer {
+  const bytes = Buffer.from(text);
+  const shared = new SharedArrayBuffer(bytes.byteLength);
+  new Uint8Array(shared).set(bytes);
+  return shared;
+}
+
+function keepNewest<Value>(map: Map<string, Value>, key: string, value: Value, limit: number): void {
+  map.delete(key);
+  map.set(key, value);
+  for (const oldest of map.keys()) {
+    if (map.size <= limit) return;
+    map.delete(oldest);
+  }
+}
+
+export interface RunPort {
+  readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
+  /** Something went wrong that this worker cannot put right. */
+  readonly fail: (error: unknown) => void;
+}
+
+/** A worker's part of one run, for as long as one connection lives. */
+export class RunWork {
+  private readonly context: RunContext;
+  private readonly port: RunPort;
+  private readonly trials = new Map<number, TrialWork>();
+
+  /** Gets ready for the run in the background, then says so. */
+  constructor(memory: WorkerMemory, run: number, spec: RunSpec, port: RunPort) {
+    this.port = port;
+    const store = memory.storeFor(spec);
+    store.requestBy((bitmap) => port.send({ type: 'need-rows', run }, bitmap));
+    const { id, spec: text } = memory.modelFor(spec);
+    const warned = new Set<string>();
+    const runMemory: RunMemory = { id, spec: text, rows: store.memory };
+    this.context = {
+      run,
+      era: memory.nextEra(),
+      spec,
+      memory: runMemory,
+      store,
+      pool: memory.pool,
+      buffers: new BufferPool(spec.layout.size * Float32Array.BYTES_PER_ELEMENT),
+      send: port.send,
+      warn: (message) => {
+        if (warned.has(message)) return;
+        warned.add(message);
+        port.send({ type: 'warning', message: message.slice(0, MAX_TEXT_CHARS) });
+      },
+    };
+    memory.pool.prepare(runMemory).then(
+      ({ fingerprint, fallback }) => {
+        if (fallback !== null) this.context.warn(`${fallback}: this model is not compiled, steps are slower`);
+        port.send({ type: 'ready', run, fingerprint });
+      },
+      (error: unknown) => port.fail(error),
+    );
+  }
+
+  addTrial(trial: number, payload: Uint8Array): void {
+    this.trials.set(trial, new TrialWork(this.context, trial, payload));
+  }
+
+  receiveRows(count: number, payload: Uint8Array): void {
+    this.context.store.receive(count, payload);
+  }
+
+  open(round: Extract<CoordinatorToWorker, { type: 'round' }>, weights: Uint8Array): void {
+    this.requireTrial(round.trial).open(round, weights);
+  }
+
+  /** Computes in the background. A part that fails is reported, never swallowed. */
+  compute({ trial, round, start, count }: Extract<CoordinatorToWorker, { type: 'lease' }>): void {
+    this.requireTrial(trial)
+      .compute(round, { start, count })
+      .catch((error: unknown) => this.port.fail(error));
+  }
+
+  private requireTrial(trial: number): TrialWork {
+    const work = this.trials.get(trial);
+    if (work === undefined) throw new AtelierError('protocol', `no trial ${trial}`);
+    return work;
+  }
+}
