@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
+import { addVerifyCommand } from './verify.js';
 import { addWorkerCommand } from './worker.js';
 
 const program = new Command('atelier')
@@ -13,6 +14,7 @@ const program = new Command('atelier')
   .exitOverride();
 addTrainCommand(program);
 addKfoldCommand(program);
+addVerifyCommand(program);
 addWorkerCommand(program);
 for (const command of program.commands)
   command.exitOverride().showHelpAfterError('(add --help for what there is)');

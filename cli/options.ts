@@ -7,9 +7,12 @@ import { AtelierError, messageOf } from '../shared/errors.js';
 
 const FIELDS = Object.entries(RunConfig.shape) as [keyof RunConfig, z.ZodType][];
 
-/** Adds a flag for every setting of a run; help texts and defaults come from the schema. */
-export function addRunOptions(command: Command): void {
+/**
+ * Adds a flag for every setting of a run, or for some; help texts and defaults come from the schema.
+ */
+export function addRunOptions(command: Command, keys: readonly string[] = FIELDS.map(([key]) => key)): void {
   for (const [key, schema] of FIELDS) {
+    if (!keys.includes(key)) continue;
     if (isSwitch(schema)) {
       const off = `--no-${flagOf(key).slice(2)}`;
       command.option(flagOf(key), schema.description ?? '').option(off, `not ${flagOf(key)}`);
@@ -66,7 +69,7 @@ export function resolveRunConfig(
     const fromEnv = env[envOf(key)];
     if (fromEnv !== undefined && fromEnv !== '') values[key] = fromText(fromEnv, schema);
   }
-  for (const assignment of flags['set'] as string[]) {
+  for (const assignment of (flags['set'] ?? []) as string[]) {
     const [key, ...rest] = assignment.split('=');
     if (key === undefined || rest.length === 0) {
       throw new AtelierError('usage', `--set ${assignment}: expected key=value, such as epochs=3`);

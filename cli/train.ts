@@ -1,35 +1,27 @@
-import '@tensorflow/tfjs-backend-cpu';
 import { execFile } from 'node:child_process';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { backend, version_core as tfjsVersion } from '@tensorflow/tfjs-core';
+import { version_core as tfjsVersion } from '@tensorflow/tfjs-core';
 import type { Command } from 'commander';
-import { Cluster } from '../coordinator/cluster.js';
 import { exportLayersModel } from '../coordinator/export-model.js';
 import { findResumption } from '../coordinator/resumption.js';
-import { Run, type RunEnd } from '../coordinator/run.js';
+import type { Run, RunEnd } from '../coordinator/run.js';
 import { RunDirectory, runName } from '../coordinator/run-directory.js';
-import { CoordinatorServer, isLoopback, parseListen } from '../coordinator/server.js';
-import { planTrials } from '../coordinator/trial-plan.js';
 import { systemClock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
-import { loadDataset, type Dataset } from '../shared/dataset/load.js';
+import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode, messageOf } from '../shared/errors.js';
-import { compileModel, type CompiledModel } from '../shared/models/compile.js';
-import { loadTopology } from '../shared/models/topology.js';
-import type { Summary } from '../shared/summary.js';
+import type { CompiledModel } from '../shared/models/compile.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
-import { LocalWorkers } from './local-workers.js';
 import { availableCores } from './numbers.js';
-import { addRunOptions, readToken, resolveResumedConfig, resolveRunConfig } from './options.js';
+import { addRunOptions, resolveResumedConfig, resolveRunConfig } from './options.js';
+import { loadMaterial, modelName, runOnCluster, type AccessFlags } from './run-on-cluster.js';
 import { Terminal } from './terminal.js';
 
-interface TrainFlags extends Record<string, unknown> {
+interface TrainFlags extends AccessFlags, Record<string, unknown> {
   readonly runDir?: string;
   readonly resume?: string;
-  readonly tokenFile?: string;
-  readonly insecure?: boolean;
   readonly json?: boolean;
   readonly quiet?: boolean;
 }
@@ -117,127 +109,47 @@ interface Training {
 
 async function runTraining(training: Training): Promise<ExitCode> {
   const { flags, config, directory, isResumed, terminal, startedAt, env } = training;
-  const { listen, token } = access(config, flags, env);
-  const dataset = loadDataset({ dataset: config.dataset, dataDir: config.dataDir, env });
-  const model = await compile(config, dataset);
-  const { local, slots, minWorkers } = clusterSize(config);
-  const clock = systemClock;
-  const plans = planTrials({ config, model, dataset, now: () => clock.now() });
-
-  const cluster = new Cluster(clock);
-  const server = await CoordinatorServer.listen({ listen, token, listener: cluster, clock });
-  let run: Run;
-  try {
-    if (!isResumed) {
+  const material = await loadMaterial(config, env);
+  const { dataset, model, plans } = material;
+  const { end, run, obituaries } = await runOnCluster({
+    config,
+    material,
+    flags,
+    env,
+    terminal,
+    observe: () => terminal,
+    directory,
+    prepare: async () => {
+      if (isResumed) {
+        return findResumption(directory, plans, (file, why) => {
+          terminal.warned('checkpoint', `${file}: ${why}. Going on with the one before it`);
+          directory.appendEvent(systemClock.now(), { type: 'checkpoint-damaged', file, reason: why });
+        });
+      }
       directory.create();
       directory.writeConfig(config);
       directory.writeManifest(await manifest(startedAt, config, dataset, model));
-    }
-    const resumed = !isResumed
-      ? null
-      : await findResumption(directory, plans, (file, why) => {
-          terminal.warned('checkpoint', `${file}: ${why}. Going on with the one before it`);
-          directory.appendEvent(clock.now(), { type: 'checkpoint-damaged', file, reason: why });
-        });
-    run = new Run({
-      config,
-      model,
-      dataset,
-      plans,
-      directory,
-      cluster,
-      observer: terminal,
-      clock,
-      minWorkers,
-      minWorkersToGoOn: config.minWorkers ?? 1,
-      resumed,
-    });
-  } catch (error) {
-    await server.close();
-    throw error;
-  }
-
-  terminal.line(
-    `${modelName(config)}: ${model.layout.trainable.toLocaleString('en-US')} parameters, ` +
-      `${(plans[0]?.training.length ?? 0).toLocaleString('en-US')} training rows, ` +
-      `batch ${config.batchSize} in ${config.shards} shards, seed ${config.seed}`,
-  );
-  if (config.folds !== null) terminal.line(foldsLine(config, plans.length));
-  if (isResumed) terminal.line(`Resuming ${directory.path}: ${run.progress}`);
-  terminal.line(`Coordinator at ${server.url}`);
-  if (minWorkers > local) {
-    terminal.line(`Waiting for ${minWorkers - local} more workers: atelier worker --join ${server.url}`);
-  }
-  const workers = new LocalWorkers({
-    count: local,
-    slots,
-    url: server.url,
-    token,
-    dataset: config.dataset,
-    dataDir: config.dataDir,
-    onRestart: (name, how) => run.workerRestarted(name, how),
-    onDeath: (name, how) => run.stop(new AtelierError('run-failed', `worker ${name} ${how}`)),
+      return null;
+    },
+    finish: (finished) => writeResults(directory, model, finished),
   });
-  const forget = onStopSignals(() => {
-    terminal.stopBars();
-    terminal.line('Stopping with a checkpoint ... (once more to quit at once)');
-    run.stop(new AtelierError('stopped', 'stopped on request'));
-  });
-
-  const end = await run.ended;
-  workers.expectExit();
-  terminal.stopBars();
-  cluster.close(end.error?.message ?? 'the run is done');
   const summary = run.summary();
-  const failure = writeResults(directory, model, run, summary) ?? end.error;
-  const [obituaries] = await Promise.all([workers.exited(), server.close()]);
-  forget();
   if (end.status === 'done') terminal.finished(summary, dataset.info.classNames, directory.path);
   else if (config.folds !== null) terminal.folds(summary);
   if (flags.json === true) process.stdout.write(`${JSON.stringify(summary)}\n`);
-  if (failure === null) return ExitCode.done;
+  if (end.error === null) return ExitCode.done;
   if (end.status === 'failed') for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
-  process.stderr.write(`error: ${failure.message}\n${whatIsLeft(directory, end)}\n`);
-  return failure.exitCode;
-}
-
-/** Where workers join, and what they must present. */
-function access(
-  config: RunConfig,
-  flags: TrainFlags,
-  env: NodeJS.ProcessEnv,
-): { listen: ReturnType<typeof parseListen>; token: string | null } {
-  const listen = parseListen(config.listen);
-  const token = readToken(flags.tokenFile, env);
-  if (!isLoopback(listen.host) && flags.insecure !== true) {
-    throw new AtelierError(
-      'usage',
-      `--listen ${config.listen} is open to the network and this connection is not encrypted: listen on 127.0.0.1, ` +
-        `or add --insecure if you trust the network`,
-    );
-  }
-  if (!isLoopback(listen.host) && token === null) {
-    throw new AtelierError(
-      'usage',
-      `--listen ${config.listen} is open to the network: workers need a token. Make one with ` +
-        `"openssl rand -hex 32 > token" and give it to both sides with --token-file token`,
-    );
-  }
-  return { listen, token };
+  process.stderr.write(`error: ${end.error.message}\n${whatIsLeft(directory, end)}\n`);
+  return end.error.exitCode;
 }
 
 /** The models and the summary. Returns what went wrong. */
-function writeResults(
-  directory: RunDirectory,
-  model: CompiledModel,
-  run: Run,
-  summary: Summary,
-): AtelierError | null {
+function writeResults(directory: RunDirectory, model: CompiledModel, run: Run): AtelierError | null {
   try {
     for (const { fold, weights } of run.weights) {
       exportLayersModel(directory.folder(join(directory.trialFolder(fold), 'model')), model, weights);
     }
-    directory.writeSummary(summary);
+    directory.writeSummary(run.summary());
     return null;
   } catch (cause) {
     return new AtelierError('run-failed', `cannot write to ${directory.path}: ${messageOf(cause)}`, {
@@ -249,35 +161,6 @@ function writeResults(
 function whatIsLeft({ path }: RunDirectory, { status }: RunEnd): string {
   const what = status === 'stopped' ? 'Its checkpoint is written' : 'What there is of the run is kept';
   return `${what}. Go on to the same bits with: atelier train --resume ${path}`;
-}
-
-function foldsLine({ folds, repeats, stratified, finalFit }: RunConfig, trials: number): string {
-  const kind = stratified ? 'stratified' : 'plain';
-  const again = repeats > 1 ? `, ${repeats} times` : '';
-  return `${trials} trials: ${kind} ${folds ?? 0}-fold cross-validation${again}${finalFit ? ', and a final fit' : ''}`;
-}
-
-const modelName = (config: RunConfig): string =>
-  config.model
-    .replace(/^.*[/\\]/, '')
-    .replace(/\.json$/i, '')
-    .replace(/[^A-Za-z0-9._-]/g, '_') || 'model';
-
-/** How many local workers of how many slots, and how many workers to wait for. */
-function clusterSize(config: RunConfig): { local: number; slots: number; minWorkers: number } {
-  const cores = availableCores();
-  const local = config.workers === 'auto' ? cores : config.workers;
-  const slots = config.slots ?? Math.max(1, Math.floor(cores / Math.max(1, local)));
-  const minWorkers = config.minWorkers ?? Math.max(1, local);
-  return { local, slots, minWorkers };
-}
-
-async function compile(config: RunConfig, dataset: Dataset): Promise<CompiledModel> {
-  // Shapes are all that tfjs's own backend is used for here; its advice to install another does not apply.
-  (backend() as { firstUse?: boolean }).firstUse = false;
-  const { imageShape, classNames } = dataset.info;
-  const topology = loadTopology(config.model, imageShape, classNames.length);
-  return compileModel(topology, imageShape, classNames.length, config.l2);
 }
 
 async function manifest(
@@ -299,21 +182,5 @@ async function manifest(
     numericsFingerprint: null,
     argv: process.argv.slice(2),
     host: { name: hostname(), platform: process.platform, arch: process.arch, cores: availableCores() },
-  };
-}
-
-/** Calls `stop` on the first SIGINT or SIGTERM; the second ends the process. Returns what undoes it. */
-function onStopSignals(stop: () => void): () => void {
-  let asked = false;
-  const handler = (): void => {
-    if (asked) process.exit(ExitCode.stopped);
-    asked = true;
-    stop();
-  };
-  process.on('SIGINT', handler);
-  process.on('SIGTERM', handler);
-  return () => {
-    process.off('SIGINT', handler);
-    process.off('SIGTERM', handler);
   };
 }

@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync } from 'node:fs';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AtelierError, messageOf } from '../shared/errors.js';
+import type { TrialState } from './trial.js';
 import { decodeCheckpoint, encodeCheckpoint, sha256Of, type Checkpoint } from './checkpoint.js';
 
 /** Files are `<rounds done, 10 digits>.checkpoint`; the best is kept as `best.checkpoint` besides. */
@@ -114,9 +115,14 @@ export class CheckpointStore {
   /**
    * The newest usable checkpoint of a run with this identity.
    * @param onDamaged called for each newer file that is not whole
+   * @param fits further condition
    * @throws AtelierError `refused` when a checkpoint is one of another config, model or dataset
    */
-  async newest(identity: string, onDamaged: (file: string, why: string) => void): Promise<Found | undefined> {
+  async newest(
+    identity: string,
+    onDamaged: (file: string, why: string) => void,
+    fits: (state: TrialState) => boolean = () => true,
+  ): Promise<Found | undefined> {
     for (const name of this.files.toReversed()) {
       const file = join(this.folder, name);
       let checkpoint: Checkpoint;
@@ -129,7 +135,7 @@ export class CheckpointStore {
       if (checkpoint.identity !== identity) {
         throw new AtelierError('refused', `${file} belongs to another config, model or dataset`);
       }
-      return { checkpoint, file };
+      if (fits(checkpoint.state)) return { checkpoint, file };
     }
     return undefined;
   }

@@ -36,6 +36,26 @@ export interface RunObserver {
   trialEnded(trial: number, error: AtelierError | null): void;
 }
 
+/** Tells several observers, one after the other. */
+export function observeAll(observers: readonly RunObserver[]): RunObserver {
+  const tell =
+    <Name extends keyof RunObserver>(name: Name) =>
+    (...args: Parameters<RunObserver[Name]>): void => {
+      for (const observer of observers) (observer[name] as (...all: typeof args) => void)(...args);
+    };
+  return {
+    workerJoined: tell('workerJoined'),
+    workerLeft: tell('workerLeft'),
+    warned: tell('warned'),
+    started: tell('started'),
+    waiting: tell('waiting'),
+    stepped: tell('stepped'),
+    evaluating: tell('evaluating'),
+    epochEnded: tell('epochEnded'),
+    trialEnded: tell('trialEnded'),
+  };
+}
+
 export interface RunOptions {
   readonly config: RunConfig;
   readonly model: CompiledModel;

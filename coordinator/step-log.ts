@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { AtelierError } from '../shared/errors.js';
 
 const BYTES = Float64Array.BYTES_PER_ELEMENT;
@@ -45,6 +45,7 @@ export class StepLog {
       for (let done = 0; done < bytes.byteLength;) {
         done += writeSync(file, bytes, done, bytes.byteLength - done, this.written * BYTES + done);
       }
+      fsyncSync(file);
     } finally {
       closeSync(file);
     }
