@@ -128,7 +128,8 @@ export class Terminal implements RunObserver {
     });
     for (const { fold, status, epochs, validation, weightsSha256 } of summary.trials) {
       const last = epochs.at(-1);
-      const cell = (value: number | null | undefined): string => (value === null || value === undefined ? '-' : four(value));
+      const cell = (value: number | null | undefined): string =>
+        value === null || value === undefined ? '-' : four(value);
       table.push([
         `${fold ?? 'final'}${status === 'done' ? '' : ` (${status})`}`,
         String(epochs.length),

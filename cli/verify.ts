@@ -6,7 +6,7 @@ import { ReplayCheck, readRecord } from '../coordinator/replay-check.js';
 import { observeAll } from '../coordinator/run.js';
 import { RunDirectory } from '../coordinator/run-directory.js';
 import { ClusterConfig } from '../shared/config.js';
-import { AtelierError, ExitCode } from '../shared/errors.js';
+import { ExitCode } from '../shared/errors.js';
 import { parseCount } from './numbers.js';
 import { addRunOptions, resolveResumedConfig } from './options.js';
 import { loadMaterial, runOnCluster, type AccessFlags } from './run-on-cluster.js';
