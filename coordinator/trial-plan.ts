@@ -6,7 +6,7 @@ import { cutFolds } from '../shared/folds.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { ShardPlan } from '../shared/shards.js';
 import { initialWeights } from './initial-weights.js';
-import { makeOptimizer } from './optimizer/make-optimizer.js';
+import { makeUpdateRule } from './optimizer/update-rule.js';
 import { Trial, type TrialState } from './trial.js';
 
 /** Rows of one evaluation chunk: small enough to share out, large enough to be fast. */
@@ -73,7 +73,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
             validationRows: validation.length,
             testRows: test ? dataset.info.testRows : 0,
             evaluationRows: EVALUATION_ROWS,
-            optimizer: makeOptimizer(config, model.layout.trainable),
+            rule: makeUpdateRule(config, model.layout.trainable),
             weights: initialWeights(model, config.seed, trial),
             now,
           },

@@ -9,7 +9,8 @@ import type { EpochRecord, Evaluation, TrialSummary } from '../shared/summary.js
 import { isTreeNode, TreeSum, type Range } from '../shared/tree.js';
 import { EvaluationSum, type ChunkResult } from './evaluation-sum.js';
 import { RowLedger, type LedgerState } from './row-ledger.js';
-import type { Optimizer, OptimizerState } from './optimizer/optimizer.js';
+import type { OptimizerState } from './optimizer/optimizer.js';
+import type { UpdateRule } from './optimizer/update-rule.js';
 import { applyUpdate } from './update.js';
 
 /** What workers are asked for next. `units` are shards of a step, or chunks of an evaluation. */
@@ -105,7 +106,7 @@ export interface TrialOptions {
   readonly testRows: number;
   /** Rows of one evaluation chunk. */
   readonly evaluationRows: number;
-  readonly optimizer: Optimizer;
+  readonly rule: UpdateRule;
   /** Initial parameters and state; the trial takes them over. */
   readonly weights: Float32Array;
   /** Milliseconds; for the durations of epochs alone. */
@@ -140,7 +141,7 @@ export class Trial {
     const { [WEIGHTS]: weights, ...arrays } = state.arrays;
     invariant(weights?.length === this.weights.length, 'a state has the weights of its model');
     this.weights.set(weights);
-    options.optimizer.restore({ numbers: state.optimizer, arrays });
+    options.rule.optimizer.restore({ numbers: state.optimizer, arrays });
     this.epochTotals = state.epochTotals;
     this.epochRecords = [...state.records];
     this.validation = state.validation;
@@ -225,7 +226,7 @@ export class Trial {
 
   /** A copy of the state before the round in work: going on from it leads to the same bits. */
   snapshot(): TrialState {
-    const { numbers, arrays } = this.options.optimizer.snapshot();
+    const { numbers, arrays } = this.options.rule.optimizer.snapshot();
     return {
       position: this.position,
       epochTotals: { ...this.epochTotals, seconds: this.secondsOfEpoch() },
@@ -350,9 +351,9 @@ export class Trial {
 
   private finishStep({ round, digests }: StepPhase, sum: GradientSum): TrialEffect[] {
     const { epoch, stepInEpoch } = round;
-    const { model, optimizer, plan, trial } = this.options;
+    const { model, rule, plan, trial } = this.options;
     try {
-      applyUpdate(this.weights, sum, model, optimizer);
+      applyUpdate(this.weights, sum, model, rule, epoch * plan.stepsPerEpoch + stepInEpoch);
     } catch (error) {
       if (!(error instanceof AtelierError)) throw error;
       const where = `epoch ${epoch + 1}, step ${stepInEpoch + 1}: ${error.message}`;

@@ -1,7 +1,7 @@
 import { AtelierError, invariant } from '../shared/errors.js';
 import type { GradientSum } from '../shared/gradient-sum.js';
 import type { CompiledModel } from '../shared/models/compile.js';
-import type { Optimizer } from './optimizer/optimizer.js';
+import type { UpdateRule } from './optimizer/update-rule.js';
 
 const f = Math.fround;
 
@@ -9,13 +9,15 @@ const f = Math.fround;
  * One synchronous update, in place: the sum over the batch becomes a mean, the regularizers' gradient is added
  * once, and the optimizer takes one step. Moving state changes by the mean of the changes the examples made.
  * @param weights parameters, then state
+ * @param step from 0, over all epochs
  * @throws AtelierError `run-failed` when the gradient is not finite; `weights` are then as before
  */
 export function applyUpdate(
   weights: Float32Array,
   sum: GradientSum,
   model: CompiledModel,
-  optimizer: Optimizer,
+  rule: UpdateRule,
+  step: number,
 ): void {
   invariant(sum.values !== null, 'a step has rows');
   const { trainable } = model.layout;
@@ -35,7 +37,7 @@ export function applyUpdate(
   }
   const gradient = mean.subarray(0, trainable);
   addRegularization(gradient, weights, model);
-  optimizer.update(weights, gradient);
+  rule.optimizer.update(weights, gradient, rule.learningRate(step));
   for (let i = trainable; i < mean.length; i++) weights[i] = (weights[i] as number) + (mean[i] as number);
 }
 

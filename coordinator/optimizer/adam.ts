@@ -1,14 +1,20 @@
 import type { Optimizer, OptimizerState } from './optimizer.js';
+import { checkedState, copyState } from './state.js';
 
 export interface AdamOptions {
-  readonly learningRate: number;
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
 }
 
 /** Keras' defaults. */
-const DEFAULTS: AdamOptions = { learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
+const DEFAULTS: AdamOptions = { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 };
+
+interface AdamState extends OptimizerState {
+  readonly arrays: Readonly<Record<'m' | 'v', Float32Array>>;
+  /** beta^t as running products: `**` is not the same on every engine. */
+  readonly numbers: Readonly<Record<'beta1Power' | 'beta2Power', number>>;
+}
 
 const f = Math.fround;
 
@@ -18,27 +24,27 @@ const f = Math.fround;
  */
 export class Adam implements Optimizer {
   private readonly options: AdamOptions;
-  private readonly m: Float32Array;
-  private readonly v: Float32Array;
-  /** beta^t as running products: `**` is not the same on every engine. */
-  private beta1Power = 1;
-  private beta2Power = 1;
+  private state: AdamState;
 
   constructor(size: number, options: Partial<AdamOptions> = {}) {
     this.options = { ...DEFAULTS, ...options };
-    this.m = new Float32Array(size);
-    this.v = new Float32Array(size);
+    this.state = {
+      arrays: { m: new Float32Array(size), v: new Float32Array(size) },
+      numbers: { beta1Power: 1, beta2Power: 1 },
+    };
   }
 
-  update(parameters: Float32Array, gradient: Float32Array): void {
-    const { learningRate, beta1, beta2, epsilon } = this.options;
-    this.beta1Power *= beta1;
-    this.beta2Power *= beta2;
-    const correction = Math.sqrt(1 - this.beta2Power);
-    const rate = f((learningRate * correction) / (1 - this.beta1Power));
+  update(parameters: Float32Array, gradient: Float32Array, learningRate: number): void {
+    const { beta1, beta2, epsilon } = this.options;
+    const { arrays, numbers } = this.state;
+    const beta1Power = numbers.beta1Power * beta1;
+    const beta2Power = numbers.beta2Power * beta2;
+    this.state = { arrays, numbers: { beta1Power, beta2Power } };
+    const correction = Math.sqrt(1 - beta2Power);
+    const rate = f((learningRate * correction) / (1 - beta1Power));
     const stabilizer = f(epsilon * correction);
     const [b1, c1, b2, c2] = [f(beta1), f(1 - beta1), f(beta2), f(1 - beta2)];
-    const { m, v } = this;
+    const { m, v } = arrays;
     for (let i = 0; i < gradient.length; i++) {
       const g = gradient[i] as number;
       const mi = f(f(b1 * (m[i] as number)) + f(c1 * g));
@@ -50,14 +56,10 @@ export class Adam implements Optimizer {
   }
 
   snapshot(): OptimizerState {
-    const { beta1Power, beta2Power, m, v } = this;
-    return { numbers: { beta1Power, beta2Power }, arrays: { m: m.slice(), v: v.slice() } };
+    return copyState(this.state);
   }
 
-  restore({ numbers, arrays }: OptimizerState): void {
-    this.beta1Power = numbers['beta1Power'] ?? 1;
-    this.beta2Power = numbers['beta2Power'] ?? 1;
-    this.m.set(arrays['m'] ?? []);
-    this.v.set(arrays['v'] ?? []);
+  restore(state: OptimizerState): void {
+    this.state = checkedState(state, this.state);
   }
 }

@@ -7,8 +7,8 @@ import { Sgd } from './sgd.js';
 export function makeOptimizer(config: TrainingConfig, size: number): Optimizer {
   switch (config.optimizer) {
     case 'adam':
-      return new Adam(size, { learningRate: config.learningRate });
+      return new Adam(size);
     case 'sgd':
-      return new Sgd(size, { learningRate: config.learningRate, momentum: config.momentum });
+      return new Sgd(size, { momentum: config.momentum });
   }
 }

@@ -1,7 +1,9 @@
-/** All that an optimizer remembers between steps. */
+/** All that an optimizer remembers between updates: what a checkpoint must hold to go on to the same bits. */
 export interface OptimizerState {
-  readonly numbers: Readonly<Record<string, number>>;
+  /** By name; one element for each trainable parameter. */
   readonly arrays: Readonly<Record<string, Float32Array>>;
+  /** By name; doubles. */
+  readonly numbers: Readonly<Record<string, number>>;
 }
 
 /**
@@ -10,9 +12,12 @@ export interface OptimizerState {
  */
 export interface Optimizer {
   /** Updates the first `gradient.length` elements of `parameters` in place. */
-  update(parameters: Float32Array, gradient: Float32Array): void;
-  /** A copy of what it remembers. */
+  update(parameters: Float32Array, gradient: Float32Array, learningRate: number): void;
+  /** A copy of the state, as of now. */
   snapshot(): OptimizerState;
-  /** Goes on from a copy taken of an optimizer of the same kind and size. */
+  /**
+   * Goes on from `state`, which is copied.
+   * @throws AtelierError `data` when it is not the state of an optimizer of this kind and size; nothing is changed then
+   */
   restore(state: OptimizerState): void;
 }

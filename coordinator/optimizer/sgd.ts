@@ -1,8 +1,12 @@
 import type { Optimizer, OptimizerState } from './optimizer.js';
+import { checkedState, copyState } from './state.js';
 
 export interface SgdOptions {
-  readonly learningRate: number;
   readonly momentum: number;
+}
+
+interface SgdState extends OptimizerState {
+  readonly arrays: Readonly<Record<'velocity', Float32Array>>;
 }
 
 const f = Math.fround;
@@ -13,17 +17,17 @@ const f = Math.fround;
  */
 export class Sgd implements Optimizer {
   private readonly options: SgdOptions;
-  private readonly velocity: Float32Array;
+  private state: SgdState;
 
   constructor(size: number, options: SgdOptions) {
     this.options = options;
-    this.velocity = new Float32Array(size);
+    this.state = { arrays: { velocity: new Float32Array(size) }, numbers: {} };
   }
 
-  update(parameters: Float32Array, gradient: Float32Array): void {
-    const rate = f(this.options.learningRate);
+  update(parameters: Float32Array, gradient: Float32Array, learningRate: number): void {
+    const rate = f(learningRate);
     const momentum = f(this.options.momentum);
-    const { velocity } = this;
+    const { velocity } = this.state.arrays;
     for (let i = 0; i < gradient.length; i++) {
       const vi = f(f(momentum * (velocity[i] as number)) - f(rate * (gradient[i] as number)));
       velocity[i] = vi;
@@ -32,10 +36,10 @@ export class Sgd implements Optimizer {
   }
 
   snapshot(): OptimizerState {
-    return { numbers: {}, arrays: { velocity: this.velocity.slice() } };
+    return copyState(this.state);
   }
 
-  restore({ arrays }: OptimizerState): void {
-    this.velocity.set(arrays['velocity'] ?? []);
+  restore(state: OptimizerState): void {
+    this.state = checkedState(state, this.state);
   }
 }

@@ -3,11 +3,12 @@ import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { Adam } from '../../coordinator/optimizer/adam.js';
 import type { Optimizer } from '../../coordinator/optimizer/optimizer.js';
-import { makeOptimizer } from '../../coordinator/optimizer/make-optimizer.js';
 import { Sgd } from '../../coordinator/optimizer/sgd.js';
+import { makeUpdateRule, type UpdateRule } from '../../coordinator/optimizer/update-rule.js';
 import { parseRunConfig } from '../../shared/config.js';
 import { weightsSha256 } from '../../shared/layout.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
+import { atelierError } from '../support/errors.js';
 
 const SIZE = 1_000;
 
@@ -26,11 +27,20 @@ function numbers(index: number, scale: number): Float32Array {
 /** Gradients of sizes that differ by orders of magnitude, as those of a network do. */
 const gradientAt = (step: number): Float32Array => numbers(step + 1, 10 ** -(step % 5));
 
-function run(optimizer: Optimizer, steps: number): Float32Array {
-  const parameters = numbers(0, 1);
-  for (let step = 0; step < steps; step++) optimizer.update(parameters, gradientAt(step));
+/** Steps `from` to `to` of a training with these gradients. */
+function advance(
+  optimizer: Optimizer,
+  parameters: Float32Array,
+  from: number,
+  to: number,
+  learningRate: number,
+): Float32Array {
+  for (let step = from; step < to; step++) optimizer.update(parameters, gradientAt(step), learningRate);
   return parameters;
 }
+
+const run = (optimizer: Optimizer, steps: number, learningRate = 0.001): Float32Array =>
+  advance(optimizer, numbers(0, 1), 0, steps, learningRate);
 
 function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   let difference = 0;
@@ -60,7 +70,7 @@ describe('Adam', () => {
   });
 
   test('has the defaults of Keras', () => {
-    const named = new Adam(SIZE, { learningRate: 0.001, beta1: 0.9, beta2: 0.999, epsilon: 1e-7 });
+    const named = new Adam(SIZE, { beta1: 0.9, beta2: 0.999, epsilon: 1e-7 });
     expect(run(named, 3)).toEqual(run(new Adam(SIZE), 3));
   });
 
@@ -89,7 +99,7 @@ describe('Adam', () => {
 
   test('does not touch what lies behind the gradient', () => {
     const parameters = Float32Array.of(1, 2, 3);
-    new Adam(2).update(parameters, Float32Array.of(1, 1));
+    new Adam(2).update(parameters, Float32Array.of(1, 1), 0.001);
     expect(parameters[2]).toBe(3);
   });
 });
@@ -104,25 +114,79 @@ describe('SGD with momentum', () => {
         parameters[i] = (parameters[i] ?? 0) + (velocity[i] ?? 0);
       });
     }
-    const actual = run(new Sgd(SIZE, { learningRate: 0.05, momentum: 0.9 }), 20);
+    const actual = run(new Sgd(SIZE, { momentum: 0.9 }), 20, 0.05);
     expect(relativeError(actual, parameters)).toBeLessThan(1e-6);
   });
 
   test('without momentum takes the plain step', () => {
     const parameters = Float32Array.of(1, -2);
-    new Sgd(2, { learningRate: 0.5, momentum: 0 }).update(parameters, Float32Array.of(2, -4));
+    new Sgd(2, { momentum: 0 }).update(parameters, Float32Array.of(2, -4), 0.5);
     expect([...parameters]).toEqual([0, 0]);
   });
 });
 
-describe('makeOptimizer', () => {
-  test('gives Adam with the learning rate of the config', () => {
-    const made = makeOptimizer(parseRunConfig({ optimizer: 'adam', learningRate: 0.25 }), SIZE);
-    expect(run(made, 3)).toEqual(run(new Adam(SIZE, { learningRate: 0.25 }), 3));
+describe('makeUpdateRule', () => {
+  const ruleOf = (config: Record<string, unknown>): UpdateRule =>
+    makeUpdateRule(parseRunConfig(config), SIZE);
+
+  test('gives Adam and the learning rate of the config', () => {
+    const { optimizer, learningRate } = ruleOf({ optimizer: 'adam', learningRate: 0.25 });
+    expect(run(optimizer, 3)).toEqual(run(new Adam(SIZE), 3));
+    expect(learningRate(7)).toBe(0.25);
   });
 
-  test('gives SGD with the learning rate and the momentum of the config', () => {
-    const made = makeOptimizer(parseRunConfig({ optimizer: 'sgd', learningRate: 0.25, momentum: 0.5 }), SIZE);
-    expect(run(made, 3)).toEqual(run(new Sgd(SIZE, { learningRate: 0.25, momentum: 0.5 }), 3));
+  test('gives SGD with the momentum of the config', () => {
+    const { optimizer } = ruleOf({ optimizer: 'sgd', momentum: 0.5 });
+    expect(run(optimizer, 3)).toEqual(run(new Sgd(SIZE, { momentum: 0.5 }), 3));
+  });
+});
+
+describe.each([
+  ['Adam', (size: number): Optimizer => new Adam(size)],
+  ['SGD', (size: number): Optimizer => new Sgd(size, { momentum: 0.9 })],
+])('the state of %s', (_name, make) => {
+  test('is all it needs to go on to the same bits', () => {
+    const first = make(SIZE);
+    const parameters = advance(first, numbers(0, 1), 0, 4, 0.01);
+    const second = make(SIZE);
+    second.restore(first.snapshot());
+    advance(second, parameters, 4, 9, 0.01);
+    expect(weightsSha256(parameters)).toBe(weightsSha256(run(make(SIZE), 9, 0.01)));
+  });
+
+  test('is a copy: what comes later does not change it, nor it what comes later', () => {
+    const optimizer = make(SIZE);
+    const before = optimizer.snapshot();
+    const kept = structuredClone(before);
+    const other = make(SIZE);
+    other.restore(before);
+    advance(optimizer, numbers(0, 1), 0, 2, 0.01);
+    advance(other, numbers(0, 1), 0, 2, 0.01);
+    expect(before).toEqual(kept);
+  });
+
+  test('survives as names, floats and doubles', () => {
+    const optimizer = make(SIZE);
+    run(optimizer, 3);
+    const { arrays, numbers: doubles } = optimizer.snapshot();
+    const copy = make(SIZE);
+    copy.restore({ arrays, numbers: JSON.parse(JSON.stringify(doubles)) as Record<string, number> });
+    expect(copy.snapshot()).toEqual(optimizer.snapshot());
+  });
+
+  test('of another size, or with a name missing or too many, is refused and changes nothing', () => {
+    const optimizer = make(SIZE);
+    run(optimizer, 2);
+    const { arrays, numbers: doubles } = optimizer.snapshot();
+    const [name = ''] = Object.keys(arrays);
+    const without = Object.fromEntries(Object.entries(arrays).filter(([key]) => key !== name));
+    for (const [state, message] of [
+      [make(3).snapshot(), `${name} has 3 values, not ${SIZE}`],
+      [{ arrays: without, numbers: doubles }, 'arrays'],
+      [{ arrays, numbers: { ...doubles, more: 1 } }, 'more'],
+    ] as const) {
+      expect(atelierError('data', () => optimizer.restore(state)).message).toContain(message);
+    }
+    expect(optimizer.snapshot()).toEqual({ arrays, numbers: doubles });
   });
 });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Adam } from '../../coordinator/optimizer/adam.js';
-import type { Optimizer } from '../../coordinator/optimizer/optimizer.js';
+import type { Optimizer, OptimizerState } from '../../coordinator/optimizer/optimizer.js';
 import { Trial, type Round, type TrialEffect, type Verdict } from '../../coordinator/trial.js';
 import type { ChunkResult } from '../../coordinator/evaluation-sum.js';
 import { addGradientSums, type GradientSum } from '../../shared/gradient-sum.js';
@@ -119,7 +119,7 @@ const newTrial = (
     validationRows,
     testRows: TEST_ROWS,
     evaluationRows: EVALUATION_ROWS,
-    optimizer,
+    rule: { optimizer, learningRate: () => 0.001 },
     weights: initial(),
   });
 
@@ -324,6 +324,12 @@ describe('an answer that cannot be right', () => {
 describe('a gradient that is not finite', () => {
   class Untouched implements Optimizer {
     update(): void {
+      throw new Error('the optimizer was called');
+    }
+    snapshot(): OptimizerState {
+      return { arrays: {}, numbers: {} };
+    }
+    restore(): void {
       throw new Error('the optimizer was called');
     }
   }
