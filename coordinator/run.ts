@@ -1,6 +1,6 @@
 import { Bitmap } from '../shared/bitmap.js';
 import type { Clock } from '../shared/clock.js';
-import type { RunConfig } from '../shared/config.js';
+import { exampleRecipe, type RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
@@ -148,6 +148,7 @@ export class Run implements Tenant {
       shards: config.shards,
       evaluationRows: EVALUATION_ROWS,
       step: config.step,
+      recipe: exampleRecipe(config),
       dataset: dataset.info,
       layout: model.layout,
       topology: { ...model.training },

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { Augmentation, AugmentationName, augmentationOf } from './augmentation.js';
 import { AtelierError } from './errors.js';
 
 /** The largest seed: what a double holds exactly. */
@@ -10,6 +11,18 @@ export const MAX_TRIALS = 4_096;
 /** How workers run a step: as one compiled graph, op by op, or compiled where the model allows it. */
 export const StepMode = z.enum(['auto', 'compiled', 'eager']);
 export type StepMode = z.infer<typeof StepMode>;
+
+/** A parameter of the augmentation: null leaves it as `augment` has it. */
+const augmentParameter = (key: keyof Augmentation, description: string): z.ZodType<number | null> =>
+  Augmentation.shape[key].nullable().default(null).describe(`${description} (default: as --augment has it)`);
+
+/** What workers do to examples while training; evaluation takes them as they are. */
+export const ExampleRecipe = z.strictObject({
+  augmentation: Augmentation.nullable(),
+  /** Of each label, this part is shared out over all classes (Szegedy et al. 2016, section 7). */
+  labelSmoothing: z.number().min(0).lt(1),
+});
+export type ExampleRecipe = z.infer<typeof ExampleRecipe>;
 
 /**
  * What decides the weights. Two runs with the same values, data and platform end in the same bits, whatever
@@ -49,6 +62,21 @@ export const TrainingConfig = z.strictObject({
     .nullable()
     .default(null)
     .describe('L2 strength on dense kernels (default: as the model says; presets 0.0001)'),
+  augment: AugmentationName.default('none').describe(
+    'what training rows go through: none, study (8 degrees, 8 % shift, 0.3 degrees shear, 8 % zoom), strong',
+  ),
+  augmentRotationDegrees: augmentParameter('rotationDegrees', 'largest rotation either way'),
+  augmentShift: augmentParameter('shift', 'largest shift either way, as a fraction of height and width'),
+  augmentShearDegrees: augmentParameter('shearDegrees', "largest shear angle either way, Keras' shear_range"),
+  augmentZoom: augmentParameter('zoom', 'height and width scaled by 1 - zoom to 1 + zoom'),
+  augmentFlip: augmentParameter('flip', 'probability of a horizontal flip'),
+  augmentErase: augmentParameter('erase', 'probability that a rectangle is set to zero'),
+  labelSmoothing: z
+    .number()
+    .min(0)
+    .lt(1)
+    .default(0)
+    .describe('part of the label shared out over all classes while training'),
   step: StepMode.default('auto').describe('compiled, eager, or auto: compiled where the model allows it'),
   validationRows: z
     .int()
@@ -140,6 +168,12 @@ export type ClusterConfig = z.infer<typeof ClusterConfig>;
 /** The frozen, complete config of a run: `config.json`. */
 export const RunConfig = z.strictObject({ ...TrainingConfig.shape, ...ClusterConfig.shape });
 export type RunConfig = z.infer<typeof RunConfig>;
+
+/** What workers do to examples while training, as the settings have it. */
+export const exampleRecipe = (config: TrainingConfig): ExampleRecipe => ({
+  augmentation: augmentationOf(config),
+  labelSmoothing: config.labelSmoothing,
+});
 
 /** `batchSize` as a flag. */
 export const flagOf = (key: string): string => `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;

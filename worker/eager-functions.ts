@@ -37,7 +37,7 @@ export class EagerFunctions implements ModelFunctions {
           pixels,
           labels,
           seed,
-          composedLoss(program.classes),
+          composedLoss(program.classes, program.labelSmoothing),
         );
         [...program.trainable, ...program.state].forEach(({ spec }, i) => {
           out.set((sums[i] as Tensor).dataSync(), spec.offset);

@@ -1,8 +1,8 @@
 /** Rows as TensorFlow gets them. */
 export interface Batch {
   readonly rows: number;
-  /** rows x height x width x channels, unsigned bytes. */
-  readonly images: Uint8Array;
+  /** rows x height x width x channels, 0 to 255: bytes as the dataset has them, floats once they are augmented. */
+  readonly images: Uint8Array | Float32Array;
   /** Class numbers. */
   readonly labels: Int32Array;
   /** Two words that random layers draw from in training: a pure function of the micro-batch's address. */

@@ -18,11 +18,14 @@ export interface Weight {
 /** Sum of the examples' losses. @param logits rows x classes @param labels int32 class numbers */
 export type LossSum = (logits: Tensor, labels: Tensor1D) => Scalar;
 
-/** Softmax cross-entropy as tfjs composes it. */
+/**
+ * Softmax cross-entropy as tfjs composes it.
+ * @param smoothing s: the truth is (1 - s) * oneHot + s / classes
+ */
 export const composedLoss =
-  (classes: number): LossSum =>
+  (classes: number, smoothing = 0): LossSum =>
   (logits, labels) =>
-    tf.losses.softmaxCrossEntropy(tf.oneHot(labels, classes), logits, undefined, 0, tf.Reduction.SUM);
+    tf.losses.softmaxCrossEntropy(tf.oneHot(labels, classes), logits, undefined, smoothing, tf.Reduction.SUM);
 
 /**
  * The functions of tensors that training is made of: what is run op by op, or traced and compiled. Everything they
@@ -31,6 +34,7 @@ export const composedLoss =
 export class ModelProgram {
   readonly inputShape: readonly number[];
   readonly classes: number;
+  readonly labelSmoothing: number;
   /** In layout order. */
   readonly trainable: readonly Weight[];
   /** In layout order. */
@@ -43,6 +47,7 @@ export class ModelProgram {
     this.model = model;
     this.inputShape = (model.inputs[0]?.shape.slice(1) ?? []) as number[];
     this.classes = spec.dataset.classNames.length;
+    this.labelSmoothing = spec.recipe.labelSmoothing;
     const weights = matchWeights(model, spec.layout.tensors);
     this.trainable = weights.filter(({ spec: tensor }) => tensor.offset < spec.layout.trainable);
     this.state = weights.filter(({ spec: tensor }) => tensor.offset >= spec.layout.trainable);

@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks';
 import { workerData } from 'piscina';
 import { RunSpec } from '../shared/protocol/messages.js';
+import { augment, type Place } from './augmentation/augment.js';
 import { CompiledFunctions } from './compiled/compiled-functions.js';
 import { TraceRefused } from './compiled/trace.js';
 import { EagerLock } from './eager-lock.js';
@@ -47,6 +48,8 @@ export type SlotTask =
       readonly rows: Uint32Array;
       /** Two words for the random layers. */
       readonly seed: Int32Array;
+      /** What augmentation draws from. */
+      readonly place: Place;
     }
   | {
       readonly kind: 'evaluate';
@@ -130,8 +133,10 @@ async function modelFunctions(spec: RunSpec): Promise<Pick<LoadedRun, 'functions
 
 const imageBytes = (spec: RunSpec): number => spec.dataset.imageShape.reduce((size, d) => size * d, 1);
 
+type GatheredBatch = Batch & { readonly images: Uint8Array };
+
 /** Copies the rows of a batch out of the row store. */
-function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageBytes: number): Batch {
+function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageBytes: number): GatheredBatch {
   const allImages = new Uint8Array(memory.images);
   const allLabels = new Uint8Array(memory.labels);
   const images = new Uint8Array(rows.length * imageBytes);
@@ -142,6 +147,12 @@ function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageByt
     labels[i] = allLabels[row] as number;
   }
   return { rows: rows.length, images, labels, seed };
+}
+
+/** The batch as it is learned from. */
+function augmented(batch: GatheredBatch, { recipe, dataset }: RunSpec, place: Place): Batch {
+  if (recipe.augmentation === null) return batch;
+  return { ...batch, images: augment(batch.images, recipe.augmentation, dataset.imageShape, place) };
 }
 
 /** Evaluation draws nothing. */
@@ -167,7 +178,8 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
   const batch = gather(task.run.rows, task.rows, seed, imageBytes(spec));
   const weights = { version: task.weights.version, values: new Float32Array(task.weights.values) };
   if (task.kind === 'gradient') {
-    const figures = functions.gradient(weights, batch, new Float32Array(task.out));
+    const examples = augmented(batch, spec, task.place);
+    const figures = functions.gradient(weights, examples, new Float32Array(task.out));
     return { ...figures, fallback, computeMs: performance.now() - startedAt };
   }
   const { lossSum, predictions } = functions.evaluate(weights, batch);

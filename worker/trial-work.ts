@@ -149,11 +149,12 @@ export class TrialWork {
     const { weights } = this;
     const order = await this.epochOrder(epoch, shard);
     const rows = order.slice(stepInEpoch * microBatch, stepInEpoch * microBatch + count);
-    const { pool, memory, buffers, warn } = this.context;
+    const { pool, memory, buffers, spec, warn } = this.context;
     const out = buffers.borrow();
     lent.push(out);
     const seed = this.seedWords(epoch, shard, stepInEpoch);
-    const result = await pool.gradient({ run: memory, weights, out, rows, seed });
+    const place = { seed: spec.seed, trial: this.trial, epoch, shard, position: stepInEpoch * microBatch };
+    const result = await pool.gradient({ run: memory, weights, out, rows, seed, place });
     const { lossSum, correct, computeMs, retries, fallback } = result;
     if (fallback !== null) warn(`${fallback}: this model is not compiled, steps are slower`);
     const sum = { rows: count, lossSum, correct, values: new Float32Array(out) };

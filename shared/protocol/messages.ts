@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { AtelierError } from '../errors.js';
-import { StepMode } from '../config.js';
+import { ExampleRecipe, StepMode } from '../config.js';
 import { TensorLayout } from '../layout.js';
 import { RowDigest } from '../row-digest.js';
 import { decodeFrame, encodeFrame } from './frame.js';
@@ -53,6 +53,7 @@ export const RunSpec = z.strictObject({
   shards: z.int().min(1),
   evaluationRows: z.int().min(1),
   step: StepMode,
+  recipe: ExampleRecipe,
   dataset: DatasetInfo,
   layout: TensorLayout,
   /** Keras topology whose output is logits, without initializers or regularizers. */

@@ -6,7 +6,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import { createHash } from 'node:crypto';
 import { backend } from '@tensorflow/tfjs-core';
 import { ComputePool } from '../../worker/compute-pool.js';
-import { modelFixture, TINY, TINY_IMAGE } from '../support/model-fixture.js';
+import { modelFixture, PLACE, TINY, TINY_IMAGE } from '../support/model-fixture.js';
 import { circumstances, publish } from './results.js';
 
 const STEPS = 20_000;
@@ -62,6 +62,7 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
         out,
         rows,
         seed: Int32Array.of(step, i),
+        place: PLACE,
       });
     });
     if (killing && Math.random() < SLOTS / STEPS_PER_KILL) {

@@ -3,13 +3,15 @@
  * `ready LOSS` (the mean loss of a fixed batch under fixed weights, to check that it computes the same), then answers
  * each line `run SECONDS` on stdin with `result ROWS SECONDS`.
  *
- * Arguments: mode (eager | compiled | slots), model, rows of a batch, number of slots.
+ * Arguments: mode (eager | compiled | slots), model, rows of a batch, number of slots, augmentation (none).
  */
 import '@tensorflow/tfjs-backend-cpu';
 import { backend } from '@tensorflow/tfjs-core';
 import { performance } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { initialWeights } from '../../coordinator/initial-weights.js';
+import { augmentationOf } from '../../shared/augmentation.js';
+import { parseRunConfig } from '../../shared/config.js';
 import { loadDataset } from '../../shared/dataset/load.js';
 import { compileModel } from '../../shared/models/compile.js';
 import { loadTopology } from '../../shared/models/topology.js';
@@ -19,7 +21,7 @@ import { ComputePool } from '../../worker/compute-pool.js';
 /** Tasks that share one version of the weights: the default number of shards. */
 const SHARDS = 8;
 
-const [mode, modelName = '', rowsText, slotsText] = process.argv.slice(2);
+const [mode, modelName = '', rowsText, slotsText, augment = 'none'] = process.argv.slice(2);
 const batchRows = Number(rowsText);
 const slots = Number(slotsText);
 
@@ -38,6 +40,7 @@ const spec: RunSpec = {
   shards: 1,
   evaluationRows: batchRows,
   step: mode === 'eager' ? 'eager' : 'compiled',
+  recipe: { augmentation: augmentationOf(parseRunConfig({ augment })), labelSmoothing: 0 },
   dataset: dataset.info,
   layout: model.layout,
   topology: { ...model.training },
@@ -68,7 +71,8 @@ async function step(slot: number): Promise<number> {
   const out = outs[slot] as SharedArrayBuffer;
   // New weights as often as in training: each of a step's eight shards is one task.
   const version = String(Math.floor(next / SHARDS));
-  const task = { run, weights: { version, values: weights }, out, rows, seed: Int32Array.of(1, 2) };
+  const place = { seed: 1, trial: 0, epoch: 0, shard: 0, position: start };
+  const task = { run, weights: { version, values: weights }, out, rows, seed: Int32Array.of(1, 2), place };
   const { lossSum } = await pool.gradient(task);
   return lossSum;
 }

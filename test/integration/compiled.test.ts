@@ -57,19 +57,27 @@ describe('the compiled step', () => {
     compiled.dispose();
   });
 
-  test('agrees with central finite differences in float64', async () => {
+  test.each([
+    ['', 0, CompiledFunctions],
+    [', with smoothed labels', 0.1, CompiledFunctions],
+    [', with smoothed labels, as the eager step does', 0.1, EagerFunctions],
+  ])('agrees with central finite differences in float64%s', async (_how, labelSmoothing, functions) => {
     const { spec, weights, model, batch } = await modelFixture(TINY, TINY_IMAGE, 3);
-    const compiled = await CompiledFunctions.create(spec, lock);
+    const compiled = await functions.create({ ...spec, recipe: { ...spec.recipe, labelSmoothing } }, lock);
     const rows = batch(7);
     const got = new Float32Array(model.layout.size);
-    compiled.gradient({ version: 'one', values: weights }, rows, got);
+    const { lossSum } = compiled.gradient({ version: 'one', values: weights }, rows, got);
     const h = 1e-5;
     const exact = Float64Array.from(weights);
     const numeric = exact.map((_, i) => {
-      const shifted = (by: number): number => tinyLossSum(exact.with(i, (exact[i] ?? 0) + by), rows);
+      const shifted = (by: number): number =>
+        tinyLossSum(exact.with(i, (exact[i] ?? 0) + by), rows, labelSmoothing);
       return (shifted(h) - shifted(-h)) / (2 * h);
     });
     expect(relativeError(got, numeric)).toBeLessThan(1e-3);
+    expect(lossSum).toBeCloseTo(tinyLossSum(exact, rows, labelSmoothing), 5);
+    const { lossSum: evaluated } = compiled.evaluate({ version: 'one', values: weights }, rows);
+    expect(evaluated).toBeCloseTo(tinyLossSum(exact, rows, 0), 5);
     compiled.dispose();
   });
 
@@ -116,10 +124,11 @@ describe('the compiled step', () => {
   });
 });
 
-/** Sum of softmax cross-entropies of the tiny network, in float64. */
+/** Sum of softmax cross-entropies of the tiny network, in float64; of each label `smoothing` goes to all classes. */
 function tinyLossSum(
   weights: Float64Array,
   { rows, images, labels }: { rows: number; images: Uint8Array; labels: Int32Array },
+  smoothing: number,
 ): number {
   const dense = (x: number[], inputs: number, units: number, offset: number): number[] =>
     Array.from({ length: units }, (_, unit) => {
@@ -133,7 +142,8 @@ function tinyLossSum(
     const hidden = dense(x, 16, 5, 0).map(Math.tanh);
     const logits = dense(hidden, 5, 3, 16 * 5 + 5);
     const normalizer = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
-    total += normalizer - (logits[labels[row] ?? 0] ?? 0);
+    const mean = logits.reduce((sum, logit) => sum + logit, 0) / logits.length;
+    total += normalizer - (1 - smoothing) * (logits[labels[row] ?? 0] ?? 0) - smoothing * mean;
   }
   return total;
 }

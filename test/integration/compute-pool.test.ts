@@ -5,7 +5,7 @@ import { weightsSha256 } from '../../shared/layout.js';
 import { PRESETS } from '../../shared/models/presets.js';
 import { ComputePool } from '../../worker/compute-pool.js';
 import type { RunMemory } from '../../worker/slot.js';
-import { modelFixture, NORMALIZED, type ModelFixture } from '../support/model-fixture.js';
+import { modelFixture, NORMALIZED, PLACE, type ModelFixture } from '../support/model-fixture.js';
 
 const pools: ComputePool[] = [];
 afterEach(async () => {
@@ -50,6 +50,7 @@ async function gradientsHash(pool: ComputePool, fixture: ModelFixture, count: nu
         out,
         rows,
         seed: Int32Array.of(i, 7),
+        place: PLACE,
       });
       all.set(new Float32Array(out), i * size);
     }),
@@ -96,6 +97,7 @@ describe('slots', () => {
       out: tooSmall,
       rows: Uint32Array.of(1),
       seed: Int32Array.of(1, 2),
+      place: PLACE,
     };
     const pool = startPool(1);
     await expect(pool.gradient(task)).rejects.toThrow();

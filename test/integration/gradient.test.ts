@@ -48,6 +48,7 @@ const specOf = ({ layout, training }: CompiledModel): RunSpec => ({
   shards: SHARDS,
   evaluationRows: 250,
   step: 'auto',
+  recipe: { augmentation: null, labelSmoothing: 0 },
   dataset: dataset.info,
   layout,
   topology: { ...training },

@@ -4,7 +4,11 @@ import type { ImageShape, Topology } from '../../shared/models/presets.js';
 import type { RunSpec } from '../../shared/protocol/messages.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
 import type { StepMode } from '../../shared/config.js';
+import type { Place } from '../../worker/augmentation/augment.js';
 import type { Batch } from '../../worker/model-functions.js';
+
+/** The first micro-batch of a run. */
+export const PLACE: Place = { seed: 1, trial: 0, epoch: 0, shard: 0, position: 0 };
 
 /** A model with initial weights, and rows made up for it: no dataset needed. */
 export interface ModelFixture {
@@ -12,7 +16,7 @@ export interface ModelFixture {
   readonly spec: RunSpec;
   readonly weights: Float32Array;
   readonly pixels: number;
-  readonly batch: (rows: number, seed?: number) => Batch;
+  readonly batch: (rows: number, seed?: number) => Batch & { readonly images: Uint8Array };
 }
 
 export async function modelFixture(
@@ -33,6 +37,7 @@ export async function modelFixture(
       shards: 8,
       evaluationRows: 50,
       step,
+      recipe: { augmentation: null, labelSmoothing: 0 },
       dataset: {
         name: 'made-up',
         sha256: '0'.repeat(64),

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
+import { AUGMENTATIONS } from '../../shared/augmentation.js';
 import { AtelierError } from '../../shared/errors.js';
 import { encodeFrame, float32Of } from '../../shared/protocol/frame.js';
 import { MAX_HEADER_BYTES } from '../../shared/protocol/limits.js';
@@ -22,6 +23,7 @@ const spec: RunSpec = {
   shards: 8,
   evaluationRows: 250,
   step: 'auto',
+  recipe: { augmentation: AUGMENTATIONS.study, labelSmoothing: 0.1 },
   dataset: {
     name: 'made-up',
     sha256: 'a'.repeat(64),

@@ -1,4 +1,5 @@
 import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core';
+import type { ExampleRecipe } from '../../shared/config.js';
 import type { RunSpec } from '../../shared/protocol/messages.js';
 import type { EagerLock } from '../eager-lock.js';
 import type {
@@ -8,10 +9,10 @@ import type {
   ModelFunctions,
   Weights,
 } from '../model-functions.js';
-import { ModelProgram, type Weight } from '../model-program.js';
+import { ModelProgram, type LossSum, type Weight } from '../model-program.js';
 import { nodeBackend } from '../tensorflow.js';
 import { CompiledGraph, ResidentTensors, type GraphInput } from './compiled-graph.js';
-import { nativeLoss, withNativeGradients } from './native-gradients.js';
+import { nativeLoss, nativeSmoothedLoss, withNativeGradients } from './native-gradients.js';
 import { trace, TraceRefused, type TracedGraph, type TraceInput } from './trace.js';
 
 /** Graphs kept: one for each kind and batch size (an epoch has two sizes, an evaluation two). */
@@ -24,17 +25,19 @@ type Kind = 'gradient' | 'evaluate';
 export class CompiledFunctions implements ModelFunctions {
   private readonly program: ModelProgram;
   private readonly lock: EagerLock;
+  private readonly isAugmented: boolean;
   private readonly graphs = new Map<string, CompiledGraph>();
   private current: { readonly version: string; readonly tensors: ResidentTensors } | undefined;
 
-  private constructor(program: ModelProgram, lock: EagerLock) {
+  private constructor(program: ModelProgram, lock: EagerLock, { augmentation }: ExampleRecipe) {
     this.program = program;
     this.lock = lock;
+    this.isAugmented = augmentation !== null;
   }
 
   static async create(spec: RunSpec, lock: EagerLock): Promise<CompiledFunctions> {
     const building = lock.with(() => ModelProgram.create(spec));
-    return new CompiledFunctions(await building, lock);
+    return new CompiledFunctions(await building, lock, spec.recipe);
   }
 
   /** Compiles both kinds for this batch size. @throws TraceRefused when the model cannot be compiled */
@@ -76,6 +79,11 @@ export class CompiledFunctions implements ModelFunctions {
     this.program.dispose();
   }
 
+  private get trainingLoss(): LossSum {
+    const { classes, labelSmoothing } = this.program;
+    return labelSmoothing === 0 ? nativeLoss : nativeSmoothedLoss(classes, labelSmoothing);
+  }
+
   private get weights(): readonly Weight[] {
     return [...this.program.trainable, ...this.program.state];
   }
@@ -98,13 +106,22 @@ export class CompiledFunctions implements ModelFunctions {
   }
 
   private inputs(kind: Kind, batch: Batch): GraphInput[] {
-    const { TF_INT32, TF_UINT8 } = nodeBackend().binding;
+    const { TF_FLOAT, TF_INT32 } = nodeBackend().binding;
     const { rows, images, labels, seed } = batch;
     const inputs: GraphInput[] = [];
-    inputs.push({ dtype: TF_UINT8, shape: [rows, images.length / rows], values: images });
+    const dtype = this.pixelType(kind);
+    // A probe's rows are bytes, whatever the graph takes.
+    const values = dtype === TF_FLOAT && images instanceof Uint8Array ? Float32Array.from(images) : images;
+    inputs.push({ dtype, shape: [rows, images.length / rows], values });
     inputs.push({ dtype: TF_INT32, shape: [rows], values: labels });
     if (kind === 'gradient') inputs.push({ dtype: TF_INT32, shape: [SEED_WORDS], values: seed });
     return inputs;
+  }
+
+  /** Augmented rows are floats. */
+  private pixelType(kind: Kind): number {
+    const { TF_FLOAT, TF_UINT8 } = nodeBackend().binding;
+    return kind === 'gradient' && this.isAugmented ? TF_FLOAT : TF_UINT8;
   }
 
   private graph(kind: Kind, rows: number, imageBytes: number): CompiledGraph {
@@ -132,8 +149,9 @@ export class CompiledFunctions implements ModelFunctions {
   }
 
   private traceOnce(kind: Kind, rows: number, imageBytes: number, sample: number): TracedGraph {
-    const { TF_FLOAT, TF_INT32, TF_UINT8 } = nodeBackend().binding;
+    const { TF_FLOAT, TF_INT32 } = nodeBackend().binding;
     const { program } = this;
+    const dtype = this.pixelType(kind);
     const inputs: TraceInput[] = this.weights.map(({ spec, variable }, i) => ({
       name: `weight_${i}`,
       dtype: TF_FLOAT,
@@ -141,10 +159,11 @@ export class CompiledFunctions implements ModelFunctions {
       sample: new Float32Array(0),
       variable,
     }));
-    const pixels = new Uint8Array(rows * imageBytes).map((_, i) => (i * 31 * sample) & 0xff);
+    const bytes = new Uint8Array(rows * imageBytes).map((_, i) => (i * 31 * sample) & 0xff);
+    const pixels = dtype === TF_FLOAT ? Float32Array.from(bytes) : bytes;
     const labels = new Int32Array(rows).map((_, i) => (i * sample) % program.classes);
     const seed = new Int32Array(SEED_WORDS).fill(sample);
-    inputs.push({ name: 'pixels', dtype: TF_UINT8, shape: [rows, imageBytes], sample: pixels });
+    inputs.push({ name: 'pixels', dtype, shape: [rows, imageBytes], sample: pixels });
     inputs.push({ name: 'labels', dtype: TF_INT32, shape: [rows], sample: labels });
     if (kind === 'gradient')
       inputs.push({ name: 'seed', dtype: TF_INT32, shape: [SEED_WORDS], sample: seed });
@@ -154,7 +173,7 @@ export class CompiledFunctions implements ModelFunctions {
         (tensors) => {
           const [x, y, s] = tensors.slice(this.weights.length) as [Tensor, Tensor1D, Tensor];
           return kind === 'gradient'
-            ? program.gradient(x, y, s, nativeLoss)
+            ? program.gradient(x, y, s, this.trainingLoss)
             : program.evaluate(x, y, nativeLoss);
         },
         () => program.currentLayer,

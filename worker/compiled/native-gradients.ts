@@ -4,7 +4,6 @@ import {
   type NamedAttrMap,
   type Scalar,
   type Tensor,
-  type Tensor1D,
 } from '@tensorflow/tfjs-core';
 import type { LossSum } from '../model-program.js';
 import { nodeBackend, tf } from '../tensorflow.js';
@@ -77,25 +76,38 @@ export function withNativeGradients<Result>(fn: () => Result): Result {
   }
 }
 
-/** Softmax cross-entropy as one kernel that gives the losses and their gradient at once. */
-export const nativeLoss: LossSum = (logits, labels) => {
-  const { TF_ATTR_TYPE, TF_INT32 } = nodeBackend().binding;
-  const attrs = [floatType(), { name: 'Tlabels', type: TF_ATTR_TYPE, value: TF_INT32 }];
-  const kernel = tf.customGrad((x, y, save) => {
-    const [losses, gradient] = nodeBackend().executeMultipleOutputs(
-      'SparseSoftmaxCrossEntropyWithLogits',
-      attrs,
-      [x as Tensor, y as Tensor],
-      2,
-    ) as [Tensor, Tensor];
+/** Softmax cross-entropy as one kernel that gives the losses and their gradient at once. `truth` has no gradient. */
+function crossEntropy(op: string, attrs: OpAttr[], logits: Tensor, truth: Tensor): Scalar {
+  const kernel = tf.customGrad((x, save) => {
+    const [losses, gradient] = nodeBackend().executeMultipleOutputs(op, attrs, [x as Tensor, truth], 2) as [
+      Tensor,
+      Tensor,
+    ];
     (save as (tensors: Tensor[]) => void)([gradient]);
     return {
       value: tf.sum(losses),
-      gradFunc: (dy: Tensor, saved: Tensor[]) => [
-        tf.mul(saved[0] as Tensor, dy),
-        tf.zerosLike(y as Tensor1D),
-      ],
+      gradFunc: (dy: Tensor, saved: Tensor[]) => tf.mul(saved[0] as Tensor, dy),
     };
   });
-  return kernel(logits, labels) as Scalar;
+  return kernel(logits) as Scalar;
+}
+
+export const nativeLoss: LossSum = (logits, labels) => {
+  const { TF_ATTR_TYPE, TF_INT32 } = nodeBackend().binding;
+  const labelType = { name: 'Tlabels', type: TF_ATTR_TYPE, value: TF_INT32 };
+  return crossEntropy('SparseSoftmaxCrossEntropyWithLogits', [floatType(), labelType], logits, labels);
 };
+
+/** @param smoothing s: the truth is (1 - s) * oneHot + s / classes */
+export const nativeSmoothedLoss =
+  (classes: number, smoothing: number): LossSum =>
+  (logits, labels) => {
+    const truth = tf.oneHot(
+      labels,
+      classes,
+      1 - smoothing + smoothing / classes,
+      smoothing / classes,
+      'float32',
+    );
+    return crossEntropy('SoftmaxCrossEntropyWithLogits', [floatType()], logits, truth);
+  };
