@@ -468,6 +468,7 @@ export class Run implements Tenant {
       this.closeRound(record);
       if (end.status !== 'done' && record.started && !record.trial.isOver) this.checkpoint(record, false);
     }
+    this.meter.slotsChanged(this.options.clock.now(), 0);
     this.options.cluster.detach(this.number);
     this.record({ type: 'ended', status: end.status, reason: end.error?.message ?? null });
     void this.finish(end);

@@ -53,6 +53,7 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
   const rss: number[] = [];
   const tensors: number[] = [];
   let kills = 0;
+  let retries = 0;
   for (let step = 0; step < STEPS; step += SLOTS) {
     const tasks = outs.map((out, i) => {
       const rows = Uint32Array.from({ length: ROWS }, (_, row) => ((step + i) * ROWS + row) % TRAIN_ROWS);
@@ -70,7 +71,7 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
       void victim?.terminate();
       kills++;
     }
-    await Promise.all(tasks);
+    for (const result of await Promise.all(tasks)) retries += result.retries;
     for (const out of outs) hash.update(new Uint8Array(out));
     if (step % (STEPS / SAMPLES) === 0) {
       rss.push(process.memoryUsage().rss);
@@ -78,7 +79,7 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
     }
   }
   await pool.close();
-  return { hash: hash.digest('hex'), rss, tensors, kills, retries: pool.retries, tensorflow };
+  return { hash: hash.digest('hex'), rss, tensors, kills, retries, tensorflow };
 }
 
 const mean = (values: readonly number[]): number =>

@@ -1,0 +1,85 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { loadMaterial, runOnCluster } from '../../cli/run-on-cluster.js';
+import { Terminal } from '../../cli/terminal.js';
+import { observeAll, type RunObserver } from '../../coordinator/run.js';
+import { RunDirectory } from '../../coordinator/run-directory.js';
+import { parseRunConfig, type RunConfig } from '../../shared/config.js';
+import type { Summary } from '../../shared/summary.js';
+import { PROJECT_ROOT } from '../../shared/version.js';
+
+export const IGNORE_ALL: RunObserver = {
+  workerJoined: () => undefined,
+  workerLeft: () => undefined,
+  warned: () => undefined,
+  started: () => undefined,
+  waiting: () => undefined,
+  stepped: () => undefined,
+  evaluating: () => undefined,
+  epochEnded: () => undefined,
+  trialEnded: () => undefined,
+};
+
+/** A port that is likely to be free; a benchmark that meets a taken one says so and ends. */
+let nextPort = 20_000 + Math.floor(Math.random() * 20_000);
+
+/** Worker processes of a benchmark's own, to do things to. */
+export class BenchWorkers {
+  readonly listen = `127.0.0.1:${nextPort++}`;
+  readonly children: ChildProcess[] = [];
+
+  start(name: string, slots: number): ChildProcess {
+    const main = join(PROJECT_ROOT, 'dist', 'cli', 'main.js');
+    const flags = ['worker', '--join', `ws://${this.listen}`, '--name', name, '--slots', String(slots)];
+    const child = spawn(process.execPath, [main, ...flags], { stdio: 'ignore' });
+    this.children.push(child);
+    return child;
+  }
+
+  kill(): void {
+    for (const child of this.children) child.kill('SIGKILL');
+  }
+}
+
+/** Trains in this process as `atelier train` does and returns the summary; throws when the run does not end well. */
+export async function trainHere(
+  settings: Partial<RunConfig>,
+  observer: Partial<RunObserver> = {},
+): Promise<Summary> {
+  const config = parseRunConfig(settings);
+  const material = await loadMaterial(config, process.env);
+  const scratch = mkdtempSync(join(tmpdir(), 'atelier-bench-'));
+  try {
+    const directory = RunDirectory.fresh(join(scratch, 'run'));
+    const { end, run } = await runOnCluster({
+      config,
+      material,
+      flags: {},
+      env: process.env,
+      terminal: new Terminal({ stream: process.stderr, quiet: true, config }),
+      observe: () => observeAll([{ ...IGNORE_ALL, ...observer }]),
+      directory,
+      prepare: () => {
+        directory.create();
+        directory.writeConfig(config);
+        directory.writeManifest({});
+        return Promise.resolve(null);
+      },
+      finish: () => null,
+    });
+    if (end.error !== null && end.status !== 'stopped') throw end.error;
+    return run.summary();
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+export const median = (values: readonly number[]): number => {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? NaN)
+    : ((sorted[middle - 1] ?? NaN) + (sorted[middle] ?? NaN)) / 2;
+};
