@@ -1,7 +1,16 @@
+import type { CheckpointStore } from './checkpoint-store.js';
 import type { RunDirectory } from './run-directory.js';
 import type { Resumption } from './run.js';
 import type { TrialPlan } from './trial-plan.js';
 import type { TrialState } from './trial.js';
+
+/** What is read of a run directory. */
+export interface ResumableJournal extends Pick<
+  RunDirectory,
+  'rewriteEpochs' | 'readManifest' | 'amendManifest'
+> {
+  checkpoints(fold: number | null, keep: number): Pick<CheckpointStore, 'newest'>;
+}
 
 /**
  * What a run directory says of the run it belongs to: the newest usable checkpoint of every trial. Metrics beyond the
@@ -10,7 +19,7 @@ import type { TrialState } from './trial.js';
  * @throws AtelierError `refused` when the checkpoints belong to another config, model or dataset
  */
 export async function findResumption(
-  directory: RunDirectory,
+  directory: ResumableJournal,
   plans: readonly TrialPlan[],
   onDamaged: (file: string, why: string) => void,
 ): Promise<Resumption> {

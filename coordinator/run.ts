@@ -56,13 +56,23 @@ export function observeAll(observers: readonly RunObserver[]): RunObserver {
   };
 }
 
+/** What a run writes; a `RunDirectory`, or what a test puts in its place. */
+export interface RunJournal {
+  readonly path: string;
+  appendEvent: RunDirectory['appendEvent'];
+  appendEpoch: RunDirectory['appendEpoch'];
+  amendManifest: RunDirectory['amendManifest'];
+  stepLog(fold: number | null, stepsDone: number): Pick<StepLog, 'add' | 'flush'>;
+  checkpoints(fold: number | null, keep: number): Pick<CheckpointStore, 'write' | 'settled'>;
+}
+
 export interface RunOptions {
   readonly config: RunConfig;
   readonly model: CompiledModel;
   readonly dataset: Dataset;
   /** Of `planTrials`. */
   readonly plans: readonly TrialPlan[];
-  readonly directory: RunDirectory;
+  readonly directory: RunJournal;
   readonly cluster: Cluster;
   readonly observer: RunObserver;
   readonly clock: Clock;
@@ -91,8 +101,8 @@ export interface RunEnd {
 interface TrialRecord {
   readonly plan: TrialPlan;
   readonly trial: Trial;
-  readonly steps: StepLog;
-  readonly checkpoints: CheckpointStore;
+  readonly steps: ReturnType<RunJournal['stepLog']>;
+  readonly checkpoints: ReturnType<RunJournal['checkpoints']>;
   /** The round in work, and its frame once somebody needs it. */
   open: { readonly round: Round; readonly startedAt: number; frame: Buffer | undefined } | undefined;
   started: boolean;

@@ -6,21 +6,10 @@ import { loadMaterial, runOnCluster } from '../../cli/run-on-cluster.js';
 import { Terminal } from '../../cli/terminal.js';
 import { observeAll, type RunObserver } from '../../coordinator/run.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
+import { IGNORE_ALL } from '../support/observers.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import type { Summary } from '../../shared/summary.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
-
-export const IGNORE_ALL: RunObserver = {
-  workerJoined: () => undefined,
-  workerLeft: () => undefined,
-  warned: () => undefined,
-  started: () => undefined,
-  waiting: () => undefined,
-  stepped: () => undefined,
-  evaluating: () => undefined,
-  epochEnded: () => undefined,
-  trialEnded: () => undefined,
-};
 
 /** A port that is likely to be free; a benchmark that meets a taken one says so and ends. */
 let nextPort = 20_000 + Math.floor(Math.random() * 20_000);
@@ -33,7 +22,14 @@ export class BenchWorkers {
   start(name: string, slots: number): ChildProcess {
     const main = join(PROJECT_ROOT, 'dist', 'cli', 'main.js');
     const flags = ['worker', '--join', `ws://${this.listen}`, '--name', name, '--slots', String(slots)];
-    const child = spawn(process.execPath, [main, ...flags], { stdio: 'ignore' });
+    const child = spawn(process.execPath, [main, ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2_000)));
+    child.once('exit', (code) => {
+      if (code === null || code === 0) return;
+      process.stderr.write(`worker ${name} ended with ${code}:\n${said}`);
+      process.exit(1);
+    });
     this.children.push(child);
     return child;
   }
