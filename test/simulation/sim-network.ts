@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import type { WebSocket } from 'ws';
+import { HANDSHAKE_TIMEOUT_MS } from '../../shared/protocol/limits.js';
 import { decodeFromWorker } from '../../shared/protocol/messages.js';
 import type { RandomStream } from '../../shared/rng.js';
 import type { ProcessClock, SimClock } from './sim-clock.js';
@@ -154,6 +155,12 @@ export class SimNetwork {
     register(connection);
     this.connections.add(connection);
     const socket = connection.worker;
+    // As `ws` does with its option `handshakeTimeout`.
+    worker.after(HANDSHAKE_TIMEOUT_MS, () => {
+      if (socket.readyState !== 0) return;
+      socket.emit('error', new Error('Opening handshake has timed out'));
+      socket.ended(ABNORMAL, '');
+    });
     this.clock.after(this.latency(), () => {
       if (listener === undefined || listener !== this.listener) {
         worker.run(() => {
