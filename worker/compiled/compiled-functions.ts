@@ -1,6 +1,6 @@
 import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core';
-import type { ExampleRecipe } from '../../shared/config.js';
 import type { RunSpec } from '../../shared/protocol/messages.js';
+import type { ExampleRecipe } from '../../shared/recipe.js';
 import type { EagerLock } from '../eager-lock.js';
 import type {
   Batch,
