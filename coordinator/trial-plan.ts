@@ -73,6 +73,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
             validationRows: validation.length,
             testRows: test ? dataset.info.testRows : 0,
             evaluationRows: EVALUATION_ROWS,
+            result: config,
             rule: makeUpdateRule(config, model.layout, shards.stepsPerEpoch),
             weights: initialWeights(model, config.seed, trial),
             now,
