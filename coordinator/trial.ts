@@ -11,6 +11,7 @@ import { EvaluationSum, type ChunkResult } from './evaluation-sum.js';
 import { RowLedger, type LedgerState } from './row-ledger.js';
 import type { OptimizerState } from './optimizer/optimizer.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
+import { ResultWeights, type ResultOptions } from './result-weights.js';
 import { applyUpdate } from './update.js';
 
 /** What workers are asked for next. `units` are shards of a step, or chunks of an evaluation. */
@@ -41,7 +42,7 @@ export interface TrialState {
   readonly test: Evaluation | null;
   readonly ledger: LedgerState;
   readonly optimizer: OptimizerState['numbers'];
-  /** `weights`, and the optimizer's arrays. */
+  /** `weights`, the optimizer's arrays, and what the result is made of. */
   readonly arrays: Readonly<Record<string, Float32Array>>;
 }
 
@@ -107,6 +108,8 @@ export interface TrialOptions {
   /** Rows of one evaluation chunk. */
   readonly evaluationRows: number;
   readonly rule: UpdateRule;
+  /** Which weights are evaluated and kept, and when the trial stops early. */
+  readonly result: ResultOptions;
   /** Initial parameters and state; the trial takes them over. */
   readonly weights: Float32Array;
   /** Milliseconds; for the durations of epochs alone. */
@@ -121,6 +124,7 @@ export interface TrialOptions {
 export class Trial {
   private readonly options: TrialOptions;
   private readonly weights: Float32Array;
+  private readonly result: ResultWeights;
   private phase: Phase;
   private nextRound = 0;
   private epochTotals: EpochTotals = NO_TOTALS;
@@ -135,6 +139,7 @@ export class Trial {
   constructor(options: TrialOptions, state?: TrialState) {
     this.options = options;
     this.weights = options.weights;
+    this.result = new ResultWeights(options.result, options.weights);
     this.ledger = new RowLedger(options.plan, { seed: options.seed, trial: options.trial }, state?.ledger);
     this.phase = { kind: 'idle', position: { kind: 'step', epoch: 0, stepInEpoch: 0 } };
     if (state === undefined) return;
@@ -142,6 +147,7 @@ export class Trial {
     invariant(weights?.length === this.weights.length, 'a state has the weights of its model');
     this.weights.set(weights);
     options.rule.optimizer.restore({ numbers: state.optimizer, arrays });
+    this.result.restore({ numbers: state.optimizer, arrays });
     this.epochTotals = state.epochTotals;
     this.epochRecords = [...state.records];
     this.validation = state.validation;
@@ -158,9 +164,12 @@ export class Trial {
     return this.options.fold;
   }
 
-  /** Parameters and state as of now; a view, not a copy. */
+  /** Parameters and state that the round in work takes, or, when the trial is over, its result; a view, not a copy. */
   get currentWeights(): Float32Array {
-    return this.weights;
+    const { position } = this;
+    if (position.kind === 'step') return this.weights;
+    const isValidation = position.kind === 'evaluate' && position.split === 'validation';
+    return isValidation ? this.result.validated : this.result.result;
   }
 
   get isOver(): boolean {
@@ -178,20 +187,18 @@ export class Trial {
 
   /** Training steps that are done, of all epochs. */
   get stepsDone(): number {
-    const { epochs, plan } = this.options;
+    const { plan } = this.options;
     const position = this.position;
-    if (position.kind === 'over') return epochs * plan.stepsPerEpoch;
+    if (position.kind === 'over') return this.epochRecords.length * plan.stepsPerEpoch;
     if (position.kind === 'evaluate') return (position.epoch + 1) * plan.stepsPerEpoch;
     return position.epoch * plan.stepsPerEpoch + position.stepInEpoch;
   }
 
   /** Rounds that are done: steps and evaluations. */
   get roundsDone(): number {
-    const { epochs } = this.options;
     const position = this.position;
     if (position.kind === 'over') return this.totalRounds;
-    const test = position.kind === 'evaluate' && position.split === 'test';
-    const evaluations = this.evaluatesEpochs ? (test ? epochs : position.epoch) : 0;
+    const evaluations = this.evaluatesEpochs ? this.epochRecords.length : 0;
     return this.stepsDone + evaluations;
   }
 
@@ -227,6 +234,7 @@ export class Trial {
   /** A copy of the state before the round in work: going on from it leads to the same bits. */
   snapshot(): TrialState {
     const { numbers, arrays } = this.options.rule.optimizer.snapshot();
+    const result = this.result.snapshot();
     return {
       position: this.position,
       epochTotals: { ...this.epochTotals, seconds: this.secondsOfEpoch() },
@@ -234,8 +242,8 @@ export class Trial {
       validation: this.validation,
       test: this.test,
       ledger: this.ledger.snapshot(),
-      optimizer: numbers,
-      arrays: { ...arrays, [WEIGHTS]: this.weights.slice() },
+      optimizer: { ...numbers, ...result.numbers },
+      arrays: { ...arrays, ...result.arrays, [WEIGHTS]: this.weights.slice() },
     };
   }
 
@@ -244,7 +252,7 @@ export class Trial {
       fold: this.options.fold,
       status: this.failedBy !== null ? 'failed' : this.isOver ? 'done' : 'stopped',
       reason: this.failedBy?.message ?? null,
-      weightsSha256: weightsSha256(this.weights),
+      weightsSha256: weightsSha256(this.currentWeights),
       epochs: [...this.epochRecords],
       validation: this.validation,
       test: this.test,
@@ -359,6 +367,7 @@ export class Trial {
       const where = `epoch ${epoch + 1}, step ${stepInEpoch + 1}: ${error.message}`;
       return this.fail(new AtelierError(error.code, where, { cause: error }));
     }
+    this.result.stepped();
     this.ledger.endStep(digests);
     const before = this.epochTotals;
     const totals = {
@@ -390,7 +399,7 @@ export class Trial {
     invariant(this.epochTotals.rows === plan.rows.length, 'an epoch uses every training row once');
     this.ledger.endEpoch(epoch);
     if (validationRows > 0) return [this.beginEvaluation(epoch, 'validation')];
-    return this.endEpoch(epoch);
+    return this.endEpoch(epoch, null);
   }
 
   private beginEvaluation(epoch: number, split: Split): TrialEffect {
@@ -419,8 +428,7 @@ export class Trial {
     }
     switch (split) {
       case 'validation':
-        this.validation = result;
-        return this.endEpoch(epoch);
+        return this.endEpoch(epoch, result);
       case 'test':
         this.test = result;
         return this.finish();
@@ -429,14 +437,14 @@ export class Trial {
     }
   }
 
-  private endEpoch(epoch: number): TrialEffect[] {
+  private endEpoch(epoch: number, validation: Evaluation | null): TrialEffect[] {
     const { rows, lossSum, correct } = this.epochTotals;
     const record = {
       epoch: epoch + 1,
       loss: lossSum / rows,
       accuracy: correct / rows,
-      valLoss: this.validation?.loss ?? null,
-      valAccuracy: this.validation?.accuracy ?? null,
+      valLoss: validation?.loss ?? null,
+      valAccuracy: validation?.accuracy ?? null,
       rows,
       seconds: this.secondsOfEpoch(),
       weightsSha256: weightsSha256(this.weights),
@@ -444,11 +452,13 @@ export class Trial {
     this.epochRecords.push(record);
     this.epochTotals = NO_TOTALS;
     this.epochResumedAt = this.options.now();
-    return [{ type: 'epoch-ended', record }, ...this.afterEpoch(epoch)];
+    const { isResult, isLast } = this.result.epochEnded(this.epochRecords);
+    if (isResult) this.validation = validation;
+    return [{ type: 'epoch-ended', record }, ...this.afterEpoch(epoch, isLast)];
   }
 
-  private afterEpoch(epoch: number): TrialEffect[] {
-    if (epoch + 1 < this.options.epochs) return [this.beginStep(epoch + 1, 0)];
+  private afterEpoch(epoch: number, isLast: boolean): TrialEffect[] {
+    if (!isLast && epoch + 1 < this.options.epochs) return [this.beginStep(epoch + 1, 0)];
     return this.options.testRows > 0 ? [this.beginEvaluation(epoch, 'test')] : this.finish();
   }
 

@@ -1,13 +1,14 @@
 import { AtelierError, invariant } from '../shared/errors.js';
 import type { GradientSum } from '../shared/gradient-sum.js';
 import type { CompiledModel } from '../shared/models/compile.js';
+import { clipByGlobalNorm } from './optimizer/clip.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
 
 const f = Math.fround;
 
 /**
  * One synchronous update, in place: the sum over the batch becomes a mean, the regularizers' gradient is added
- * once, and the optimizer takes one step. Moving state changes by the mean of the changes the examples made.
+ * once, it is clipped where the rule says so, and the optimizer takes one step. Moving state changes by the mean of the changes the examples made.
  * @param weights parameters, then state
  * @param step from 0, over all epochs
  * @throws AtelierError `run-failed` when the gradient is not finite; `weights` are then as before
@@ -37,6 +38,7 @@ export function applyUpdate(
   }
   const gradient = mean.subarray(0, trainable);
   addRegularization(gradient, weights, model);
+  if (rule.clipNorm !== null) clipByGlobalNorm(gradient, rule.clipNorm);
   rule.optimizer.update(weights, gradient, rule.learningRate(step));
   for (let i = trainable; i < mean.length; i++) weights[i] = (weights[i] as number) + (mean[i] as number);
 }

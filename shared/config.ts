@@ -1,6 +1,8 @@
 import { z } from 'zod';
-import { Augmentation, AugmentationName, augmentationOf } from './augmentation.js';
+import { augmentationOf } from './augmentation.js';
 import { AtelierError } from './errors.js';
+import { PresetName, withPreset } from './presets.js';
+import { RECIPE_FIELDS, recipeProblem, type ExampleRecipe } from './recipe.js';
 
 /** The largest seed: what a double holds exactly. */
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
@@ -12,28 +14,19 @@ export const MAX_TRIALS = 4_096;
 export const StepMode = z.enum(['auto', 'compiled', 'eager']);
 export type StepMode = z.infer<typeof StepMode>;
 
-/** A parameter of the augmentation: null leaves it as `augment` has it. */
-const augmentParameter = (key: keyof Augmentation, description: string): z.ZodType<number | null> =>
-  Augmentation.shape[key].nullable().default(null).describe(`${description} (default: as --augment has it)`);
-
-/** What workers do to examples while training; evaluation takes them as they are. */
-export const ExampleRecipe = z.strictObject({
-  augmentation: Augmentation.nullable(),
-  /** Of each label, this part is shared out over all classes (Szegedy et al. 2016, section 7). */
-  labelSmoothing: z.number().min(0).lt(1),
-});
-export type ExampleRecipe = z.infer<typeof ExampleRecipe>;
-
 /**
  * What decides the weights. Two runs with the same values, data and platform end in the same bits, whatever
  * the cluster. The descriptions are the help texts of the flags.
  */
 export const TrainingConfig = z.strictObject({
+  preset: PresetName.default('none').describe(
+    'settings to start from: none; best: the most out of 15 minutes on two cores',
+  ),
   model: z
     .string()
     .min(1)
     .default('cnn')
-    .describe('lenet, cnn, dense, or the path of a Keras/tfjs topology (.json)'),
+    .describe('lenet, cnn, dense, resnet, or the path of a Keras/tfjs topology (.json)'),
   dataset: z
     .string()
     .min(1)
@@ -52,9 +45,7 @@ export const TrainingConfig = z.strictObject({
     .max(4_096)
     .default(8)
     .describe('fixed parts of the training rows: the most slots that can work on one step'),
-  optimizer: z.enum(['adam', 'sgd']).default('adam').describe('adam, or sgd with --momentum'),
-  learningRate: z.number().positive().max(1_000).default(0.001).describe('step size of the optimizer'),
-  momentum: z.number().min(0).lt(1).default(0.9).describe('momentum of sgd'),
+  ...RECIPE_FIELDS,
   l2: z
     .number()
     .min(0)
@@ -62,21 +53,6 @@ export const TrainingConfig = z.strictObject({
     .nullable()
     .default(null)
     .describe('L2 strength on dense kernels (default: as the model says; presets 0.0001)'),
-  augment: AugmentationName.default('none').describe(
-    'what training rows go through: none, study (8 degrees, 8 % shift, 0.3 degrees shear, 8 % zoom), strong',
-  ),
-  augmentRotationDegrees: augmentParameter('rotationDegrees', 'largest rotation either way'),
-  augmentShift: augmentParameter('shift', 'largest shift either way, as a fraction of height and width'),
-  augmentShearDegrees: augmentParameter('shearDegrees', "largest shear angle either way, Keras' shear_range"),
-  augmentZoom: augmentParameter('zoom', 'height and width scaled by 1 - zoom to 1 + zoom'),
-  augmentFlip: augmentParameter('flip', 'probability of a horizontal flip'),
-  augmentErase: augmentParameter('erase', 'probability that a rectangle is set to zero'),
-  labelSmoothing: z
-    .number()
-    .min(0)
-    .lt(1)
-    .default(0)
-    .describe('part of the label shared out over all classes while training'),
   step: StepMode.default('auto').describe('compiled, eager, or auto: compiled where the model allows it'),
   validationRows: z
     .int()
@@ -185,7 +161,7 @@ export const envOf = (key: string): string => `ATELIER_${key.replace(/[A-Z]/g, '
  * @throws AtelierError `usage`, naming every flag that is wrong
  */
 export function parseRunConfig(values: Readonly<Record<string, unknown>>): RunConfig {
-  const parsed = RunConfig.safeParse(values);
+  const parsed = RunConfig.safeParse(withPreset(values));
   if (!parsed.success) {
     const problems = parsed.error.issues.map((issue) => describeIssue(issue, values));
     throw new AtelierError('usage', problems.join('\n'));
@@ -199,7 +175,9 @@ export function parseRunConfig(values: Readonly<Record<string, unknown>>): RunCo
       `--batch-size ${config.batchSize} is not divisible by --shards ${config.shards}: use ${near}`,
     );
   }
-  const { folds, repeats, finalFit } = config;
+  const { epochs, folds, repeats, finalFit, validationRows } = config;
+  const problem = recipeProblem(config, epochs, folds !== null || validationRows > 0);
+  if (problem !== null) throw new AtelierError('usage', problem);
   if (folds === null && (repeats > 1 || finalFit)) {
     throw new AtelierError('usage', `${repeats > 1 ? '--repeats' : '--final-fit'} needs --folds`);
   }

@@ -1,14 +1,27 @@
 import type { TrainingConfig } from '../../shared/config.js';
+import type { TensorLayout } from '../../shared/layout.js';
 import { Adam } from './adam.js';
+import { AdamW } from './adamw.js';
 import type { Optimizer } from './optimizer.js';
 import { Sgd } from './sgd.js';
 
-/** @param size number of trainable parameters */
-export function makeOptimizer(config: TrainingConfig, size: number): Optimizer {
-  switch (config.optimizer) {
+/** Kernels decay; biases and the scales of normalization, which have one axis, do not. */
+const MIN_DECAYED_RANK = 2;
+
+export function makeOptimizer(
+  { optimizer, momentum, weightDecay }: TrainingConfig,
+  { tensors, trainable }: TensorLayout,
+): Optimizer {
+  switch (optimizer) {
     case 'adam':
-      return new Adam(size);
+      return new Adam(trainable);
+    case 'adamw': {
+      const decayed = tensors.filter(
+        ({ offset, shape }) => offset < trainable && shape.length >= MIN_DECAYED_RANK,
+      );
+      return new AdamW(trainable, { weightDecay, decayed });
+    }
     case 'sgd':
-      return new Sgd(size, { momentum: config.momentum });
+      return new Sgd(trainable, { momentum });
   }
 }

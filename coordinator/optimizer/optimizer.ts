@@ -16,8 +16,8 @@ export interface Optimizer {
   /** A copy of the state, as of now. */
   snapshot(): OptimizerState;
   /**
-   * Goes on from `state`, which is copied.
-   * @throws AtelierError `data` when it is not the state of an optimizer of this kind and size; nothing is changed then
+   * Goes on from what `state` has under its own names, which is copied.
+   * @throws AtelierError `data` when it has no state of an optimizer of this kind and size; nothing is changed then
    */
   restore(state: OptimizerState): void;
 }

@@ -8,26 +8,22 @@ export const copyState = ({ arrays, numbers }: OptimizerState): OptimizerState =
 });
 
 /**
- * A copy of `state`, once it has the names and lengths of `like`, no more and no fewer.
- * @throws AtelierError `data`, saying what differs
+ * A copy of what `state` has under the names of `like`; it may hold more.
+ * @throws AtelierError `data`, saying what is missing or of another length
  */
 export function checkedState<State extends OptimizerState>(state: OptimizerState, like: State): State {
-  for (const [kind, found, wanted] of [
-    ['arrays', state.arrays, like.arrays],
-    ['numbers', state.numbers, like.numbers],
-  ] as const) {
-    const names = Object.keys(found).sort().join(', ');
-    const expected = Object.keys(wanted).sort().join(', ');
-    if (names !== expected) {
-      throw differs(`its ${kind} are [${names}], not [${expected}]`);
-    }
-  }
-  for (const [name, { length }] of Object.entries(like.arrays)) {
-    const found = state.arrays[name]?.length;
-    if (found !== length) throw differs(`${name} has ${found} values, not ${length}`);
-  }
-  return copyState(state) as State;
+  const arrays = Object.entries(like.arrays).map(([name, { length }]) => {
+    const found = state.arrays[name];
+    if (found?.length !== length) throw differs(`${name} has ${found?.length ?? 'no'} values, not ${length}`);
+    return [name, found.slice()] as const;
+  });
+  const numbers = Object.keys(like.numbers).map((name) => {
+    const found = state.numbers[name];
+    if (found === undefined) throw differs(`${name} is missing`);
+    return [name, found] as const;
+  });
+  return { arrays: Object.fromEntries(arrays), numbers: Object.fromEntries(numbers) } as unknown as State;
 }
 
 const differs = (how: string): AtelierError =>
-  new AtelierError('data', `the optimizer's state does not fit this run: ${how}`);
+  new AtelierError('data', `the saved state does not fit this run: ${how}`);

@@ -1,15 +1,31 @@
 import type { TrainingConfig } from '../../shared/config.js';
+import type { TensorLayout } from '../../shared/layout.js';
 import { makeOptimizer } from './make-optimizer.js';
 import type { Optimizer } from './optimizer.js';
+import { makeSchedule, type Schedule } from './schedule.js';
 
 /** How a trial turns mean gradients into weights. All that changes from step to step is in `optimizer`. */
 export interface UpdateRule {
   readonly optimizer: Optimizer;
-  /** @param step from 0, over all epochs */
-  readonly learningRate: (step: number) => number;
+  readonly learningRate: Schedule;
+  /** The largest Euclidean norm a gradient may have; null: any. */
+  readonly clipNorm: number | null;
 }
 
-/** @param size number of trainable parameters */
-export function makeUpdateRule(config: TrainingConfig, size: number): UpdateRule {
-  return { optimizer: makeOptimizer(config, size), learningRate: () => config.learningRate };
+export function makeUpdateRule(
+  config: TrainingConfig,
+  layout: TensorLayout,
+  stepsPerEpoch: number,
+): UpdateRule {
+  const { schedule, learningRate, warmupEpochs, epochs, clipNorm } = config;
+  return {
+    optimizer: makeOptimizer(config, layout),
+    learningRate: makeSchedule({
+      schedule,
+      learningRate,
+      warmupSteps: Math.round(warmupEpochs * stepsPerEpoch),
+      totalSteps: epochs * stepsPerEpoch,
+    }),
+    clipNorm,
+  };
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { AtelierError } from '../errors.js';
-import { ExampleRecipe, StepMode } from '../config.js';
+import { StepMode } from '../config.js';
 import { TensorLayout } from '../layout.js';
+import { ExampleRecipe } from '../recipe.js';
 import { RowDigest } from '../row-digest.js';
 import { decodeFrame, encodeFrame } from './frame.js';
 

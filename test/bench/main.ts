@@ -1,5 +1,5 @@
 /** `npm run bench -- NAME`. */
-const BENCHMARKS = ['step', 'slots-soak', 'checkpoints', 'faults', 'folds'] as const;
+const BENCHMARKS = ['step', 'augmentation', 'slots-soak', 'checkpoints', 'faults', 'folds'] as const;
 
 const [name] = process.argv.slice(2);
 const known = BENCHMARKS.find((benchmark) => benchmark === name);

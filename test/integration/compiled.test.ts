@@ -25,6 +25,7 @@ describe('the compiled step', () => {
     ['lenet', PRESETS.lenet([28, 28, 1], 10)],
     ['cnn', PRESETS.cnn([28, 28, 1], 10)],
     ['dense', PRESETS.dense([28, 28, 1], 10)],
+    ['resnet', PRESETS.resnet([28, 28, 1], 10)],
     ['a model with batch normalization, dropout and noise', NORMALIZED],
     ['a model of layers that no preset has', UNUSUAL],
   ];

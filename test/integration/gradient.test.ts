@@ -18,6 +18,7 @@ const BATCH = 256;
 const SHARDS = 8;
 const dataset = loadDataset({ dataset: 'fashion-mnist', dataDir: null, env: process.env });
 const { imageShape, classNames } = dataset.info;
+const ROWS = Uint32Array.from({ length: BATCH }, (_, i) => 5_000 + i);
 const PIXELS = imageShape[0] * imageShape[1] * imageShape[2];
 
 /**
@@ -82,8 +83,7 @@ async function reference(
 
 /** One step as the cluster does it: shards apart, reduced along the tree. */
 function reduced(functions: ModelFunctions, model: CompiledModel, weights: Float32Array): GradientSum {
-  const rows = Uint32Array.from({ length: BATCH }, (_, i) => 5_000 + i);
-  const plan = new ShardPlan(rows, SHARDS, BATCH);
+  const plan = new ShardPlan(ROWS, SHARDS, BATCH);
   const tree = new TreeSum<GradientSum>({ start: 0, count: SHARDS }, addGradientSums);
   let total: GradientSum | undefined;
   for (let shard = 0; shard < SHARDS; shard++) {
@@ -111,7 +111,7 @@ const KINDS = { eager: EagerFunctions, compiled: CompiledFunctions } as const;
 describe.each(['lenet', 'cnn', 'dense'])('the gradient of %s', async (name) => {
   const model = await compileModel(loadTopology(name, imageShape, 10), imageShape, 10, null);
   const weights = initialWeights(model, 1, 0);
-  const whole = batchOf(Uint32Array.from({ length: BATCH }, (_, i) => 5_000 + i));
+  const whole = batchOf(ROWS);
 
   test.each(['eager', 'compiled'] as const)('of 8 shards, %s, is that of the whole batch', async (kind) => {
     const functions = await KINDS[kind].create(specOf(model), new EagerLock(EagerLock.memory()));
@@ -135,6 +135,57 @@ describe.each(['lenet', 'cnn', 'dense'])('the gradient of %s', async (name) => {
     try {
       const first = reduced(functions, model, weights);
       expect(reduced(functions, model, weights)).toEqual(first);
+    } finally {
+      functions.dispose();
+    }
+  });
+});
+
+/**
+ * Rounding decides the side of a rectifier for one in a million of inputs this near to zero, and each takes its whole
+ * gradient with it: the square root of that is how well the gradient is defined. Fewer, smaller inputs agree to 1e-5
+ * (compiled.test.ts).
+ */
+const RECTIFIED_TOLERANCE = 2e-3;
+
+describe('the gradient of resnet', async () => {
+  const model = await compileModel(loadTopology('resnet', imageShape, 10), imageShape, 10, null);
+  const weights = initialWeights(model, 1, 0);
+  const plan = new ShardPlan(ROWS, SHARDS, BATCH);
+
+  test('of 8 shards, compiled, is the sum of the shards as plain tfjs has them: each is normalized by itself', async () => {
+    const functions = await CompiledFunctions.create(specOf(model), new EagerLock(EagerLock.memory()));
+    try {
+      const sum = reduced(functions, model, weights);
+      const expected = new Float64Array(model.layout.trainable);
+      let loss = 0;
+      for (let shard = 0; shard < SHARDS; shard++) {
+        const batch = batchOf(plan.epochOrder(1, 0, 0, shard));
+        const { loss: mean, gradients } = await reference(model, weights, batch);
+        loss += mean / SHARDS;
+        for (const { name, offset } of model.layout.tensors) {
+          gradients.get(name)?.forEach((value, i) => {
+            expected[offset + i] = (expected[offset + i] ?? 0) + value * batch.rows;
+          });
+        }
+      }
+      const errors = model.layout.tensors
+        .filter(({ offset }) => offset < model.layout.trainable)
+        .map(({ name, offset, size }) => {
+          const part = sum.values?.subarray(offset, offset + size) ?? [];
+          return [name, relativeError(part, expected.subarray(offset, offset + size))] as const;
+        });
+      expect(errors.filter(([, error]) => !(error < RECTIFIED_TOLERANCE))).toEqual([]);
+      expect(Math.abs(sum.lossSum / BATCH / loss - 1)).toBeLessThan(1e-6);
+    } finally {
+      functions.dispose();
+    }
+  });
+
+  test('is the same to the bit every time', async () => {
+    const functions = await CompiledFunctions.create(specOf(model), new EagerLock(EagerLock.memory()));
+    try {
+      expect(reduced(functions, model, weights)).toEqual(reduced(functions, model, weights));
     } finally {
       functions.dispose();
     }

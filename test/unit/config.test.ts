@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { AUGMENTATIONS, augmentationOf } from '../../shared/augmentation.js';
 import { envOf, flagOf, parseRunConfig, RunConfig } from '../../shared/config.js';
 import { atelierError } from '../support/errors.js';
 
@@ -55,6 +56,36 @@ describe('a run config', () => {
   test('refuses a setting it does not know, and lists those it knows', () => {
     const { message } = atelierError('usage', () => parseRunConfig({ epoch: 3 }));
     expect(message).toMatch(/unknown setting epoch\b[^]*\bepochs\b/);
+  });
+});
+
+describe('a preset', () => {
+  test('fills in what is not given', () => {
+    const config = parseRunConfig({ preset: 'best', seed: 3 });
+    expect(config).toMatchObject({ preset: 'best', model: 'resnet', schedule: 'one-cycle', seed: 3 });
+  });
+
+  test('gives way to what is given', () => {
+    const config = parseRunConfig({ preset: 'best', model: 'lenet', epochs: 2, augmentFlip: 0 });
+    expect(config).toMatchObject({ model: 'lenet', epochs: 2, augmentFlip: 0, optimizer: 'adamw' });
+  });
+
+  test('leaves the augmentation to who names one', () => {
+    expect(augmentationOf(parseRunConfig({ preset: 'best' }))).not.toBeNull();
+    expect(augmentationOf(parseRunConfig({ preset: 'best', augment: 'none' }))).toBeNull();
+    expect(augmentationOf(parseRunConfig({ preset: 'best', augment: 'study' }))).toEqual(AUGMENTATIONS.study);
+  });
+
+  test('comes out the same from the config that it made', () => {
+    const config = parseRunConfig({ preset: 'best', epochs: 3 });
+    expect(parseRunConfig(config)).toEqual(config);
+    expect(augmentationOf(parseRunConfig(config))).toEqual(augmentationOf(config));
+  });
+
+  test('that is not there is refused', () => {
+    expect(atelierError('usage', () => parseRunConfig({ preset: 'better' })).message).toMatch(
+      /--preset "better"/,
+    );
   });
 });
 

@@ -71,6 +71,18 @@ describe('a preset', () => {
     });
   });
 
+  test('resnet has 289,514 parameters, under the 500,000 it may have, and the moving statistics of its normalizations', async () => {
+    const { layout } = await preset('resnet');
+    expect({ trainable: layout.trainable, size: layout.size }).toEqual({ trainable: 289_514, size: 290_730 });
+    expect(strengths(await preset('resnet'))).toEqual({});
+  });
+
+  test('resnet fits any shape and number of classes', async () => {
+    const { layout } = await compileModel(loadTopology('resnet', [33, 17, 3], 7), [33, 17, 3], 7, null);
+    expect(layout.tensors.find(({ name }) => name === 'stem/kernel')?.shape).toEqual([3, 3, 3, 32]);
+    expect(layout.tensors.find(({ name }) => name === 'output/bias')?.shape).toEqual([7]);
+  });
+
   test.each([
     ['lenet', ['dense1', 'output']],
     ['cnn', ['dense1', 'output']],
@@ -101,7 +113,7 @@ describe('a preset', () => {
 
   test('that is not there is refused with the names of those that are', () => {
     const { message } = atelierError('usage', () => loadTopology('resnext', IMAGE, 10));
-    expect(message).toMatch(/unknown model "resnext".*lenet, cnn, dense/);
+    expect(message).toMatch(/unknown model "resnext".*lenet, cnn, dense, resnet/);
   });
 });
 

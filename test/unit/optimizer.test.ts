@@ -2,13 +2,19 @@ import '../support/cpu-backend.js';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, test } from 'vitest';
 import { Adam } from '../../coordinator/optimizer/adam.js';
+import { AdamW } from '../../coordinator/optimizer/adamw.js';
+import { clipByGlobalNorm } from '../../coordinator/optimizer/clip.js';
 import type { Optimizer } from '../../coordinator/optimizer/optimizer.js';
 import { Sgd } from '../../coordinator/optimizer/sgd.js';
 import { makeUpdateRule, type UpdateRule } from '../../coordinator/optimizer/update-rule.js';
+import { applyUpdate } from '../../coordinator/update.js';
 import { parseRunConfig } from '../../shared/config.js';
-import { weightsSha256 } from '../../shared/layout.js';
+import { makeLayout, weightsSha256 } from '../../shared/layout.js';
+import { compileModel } from '../../shared/models/compile.js';
+import { parseTopology } from '../../shared/models/topology.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
 import { atelierError } from '../support/errors.js';
+import { NORMALIZED } from '../support/model-fixture.js';
 
 const SIZE = 1_000;
 
@@ -125,24 +131,118 @@ describe('SGD with momentum', () => {
   });
 });
 
-describe('makeUpdateRule', () => {
-  const ruleOf = (config: Record<string, unknown>): UpdateRule =>
-    makeUpdateRule(parseRunConfig(config), SIZE);
+describe('AdamW', () => {
+  const kernel = { offset: 0, size: 4 };
 
-  test('gives Adam and the learning rate of the config', () => {
-    const { optimizer, learningRate } = ruleOf({ optimizer: 'adam', learningRate: 0.25 });
+  test("goes where PyTorch's AdamW goes", () => {
+    // torch 2.13: AdamW([1, -2, 0.5, 3], lr=0.1, weight_decay=0.2, eps=1e-7), gradients as below.
+    const parameters = Float32Array.of(1, -2, 0.5, 3);
+    const optimizer = new AdamW(4, { weightDecay: 0.2, decayed: [kernel] });
+    for (let i = 0; i < 4; i++) {
+      optimizer.update(parameters, Float32Array.of(0.5 * (i + 1), -1, 0.01, 2 - i), 0.1);
+    }
+    const expected = [0.5456278920173645, -1.4565770626068115, 0.07302876561880112, 2.482724905014038];
+    expect(relativeError(parameters, expected)).toBeLessThan(1e-6);
+  });
+
+  test('shrinks what decays by learningRate * weightDecay, and nothing else, where there is no gradient', () => {
+    const parameters = Float32Array.of(1, 1, 1, 1, 1);
+    new AdamW(5, { weightDecay: 0.25, decayed: [{ offset: 1, size: 2 }] }).update(
+      parameters,
+      new Float32Array(5),
+      0.5,
+    );
+    expect([...parameters]).toEqual([1, 0.875, 0.875, 1, 1]);
+  });
+
+  test('without decay is Adam', () => {
+    const decayed = [{ offset: 0, size: SIZE }];
+    expect(run(new AdamW(SIZE, { weightDecay: 0, decayed }), 5)).toEqual(run(new Adam(SIZE), 5));
+  });
+});
+
+describe('clipping by the global norm', () => {
+  test('scales a longer gradient to the norm, in its direction', () => {
+    const gradient = Float32Array.of(3, 4, 12);
+    expect(clipByGlobalNorm(gradient, 6.5)).toBe(13);
+    expect([...gradient]).toEqual([1.5, 2, 6]);
+  });
+
+  test('leaves a gradient alone that is no longer than the norm', () => {
+    const gradient = numbers(1, 1);
+    const norm = Math.hypot(...gradient);
+    const clipped = gradient.slice();
+    expect(clipByGlobalNorm(clipped, norm * (1 + 1e-9))).toBeCloseTo(norm, 9);
+    expect(clipped).toEqual(gradient);
+  });
+
+  test('comes after the regularizers, leaves the state alone, and only where it is asked for', async () => {
+    const model = await compileModel(parseTopology(JSON.stringify(NORMALIZED), 'x'), [28, 28, 1], 10, 1);
+    const { size, trainable } = model.layout;
+    const updated = (clipNorm: number | null): Float32Array => {
+      const weights = new Float32Array(size).fill(1);
+      const values = new Float32Array(size).fill(0.5);
+      const rule = { optimizer: new Sgd(trainable, { momentum: 0 }), learningRate: () => 1, clipNorm };
+      applyUpdate(weights, { rows: 1, lossSum: 1, correct: 0, values }, model, rule, 0);
+      return weights;
+    };
+    const moved = (weights: Float32Array): number[] => [...weights.subarray(0, trainable)].map((w) => 1 - w);
+    const [free, clipped] = [updated(null), updated(0.25)];
+    expect(Math.hypot(...moved(clipped))).toBeCloseTo(0.25, 4);
+    const ratio = 0.25 / Math.hypot(...moved(free));
+    moved(free).forEach((way, i) => expect(moved(clipped)[i]).toBeCloseTo(way * ratio, 5));
+    expect(clipped.subarray(trainable)).toEqual(free.subarray(trainable));
+  });
+});
+
+describe('makeUpdateRule', () => {
+  const layout = makeLayout(
+    [
+      { name: 'kernel', shape: [10, 50] },
+      { name: 'bias', shape: [SIZE - 500] },
+    ],
+    [{ name: 'moving_variance', shape: [2, 5] }],
+  );
+  const ruleOf = (config: Record<string, unknown>): UpdateRule =>
+    makeUpdateRule(parseRunConfig(config), layout, 100);
+
+  test('gives Adam, the learning rate of the config and no clipping', () => {
+    const { optimizer, learningRate, clipNorm } = ruleOf({ optimizer: 'adam', learningRate: 0.25 });
     expect(run(optimizer, 3)).toEqual(run(new Adam(SIZE), 3));
     expect(learningRate(7)).toBe(0.25);
+    expect(clipNorm).toBeNull();
   });
 
   test('gives SGD with the momentum of the config', () => {
     const { optimizer } = ruleOf({ optimizer: 'sgd', momentum: 0.5 });
     expect(run(optimizer, 3)).toEqual(run(new Sgd(SIZE, { momentum: 0.5 }), 3));
   });
+
+  test('gives AdamW that decays kernels, not biases', () => {
+    const { optimizer } = ruleOf({ optimizer: 'adamw', weightDecay: 0.1 });
+    const expected = new AdamW(SIZE, { weightDecay: 0.1, decayed: [{ offset: 0, size: 500 }] });
+    expect(run(optimizer, 3)).toEqual(run(expected, 3));
+  });
+
+  test('spreads the schedule over the steps of all epochs', () => {
+    const { learningRate } = ruleOf({ epochs: 4, schedule: 'cosine', warmupEpochs: 0.5, learningRate: 1 });
+    expect(learningRate(24)).toBe(0.5);
+    expect(learningRate(50)).toBe(1);
+    expect(learningRate(225)).toBeCloseTo(0.5, 12);
+    expect(learningRate(399)).toBeLessThan(1e-4);
+  });
+
+  test('passes the norm to clip by', () => {
+    expect(ruleOf({ clipNorm: 2 }).clipNorm).toBe(2);
+  });
 });
 
 describe.each([
   ['Adam', (size: number): Optimizer => new Adam(size)],
+  [
+    'AdamW',
+    (size: number): Optimizer => new AdamW(size, { weightDecay: 0.1, decayed: [{ offset: 0, size: 3 }] }),
+  ],
   ['SGD', (size: number): Optimizer => new Sgd(size, { momentum: 0.9 })],
 ])('the state of %s', (_name, make) => {
   test('is all it needs to go on to the same bits', () => {
@@ -174,7 +274,7 @@ describe.each([
     expect(copy.snapshot()).toEqual(optimizer.snapshot());
   });
 
-  test('of another size, or with a name missing or too many, is refused and changes nothing', () => {
+  test('of another size, or with a name missing, is refused and changes nothing', () => {
     const optimizer = make(SIZE);
     run(optimizer, 2);
     const { arrays, numbers: doubles } = optimizer.snapshot();
@@ -182,8 +282,7 @@ describe.each([
     const without = Object.fromEntries(Object.entries(arrays).filter(([key]) => key !== name));
     for (const [state, message] of [
       [make(3).snapshot(), `${name} has 3 values, not ${SIZE}`],
-      [{ arrays: without, numbers: doubles }, 'arrays'],
-      [{ arrays, numbers: { ...doubles, more: 1 } }, 'more'],
+      [{ arrays: without, numbers: doubles }, `${name} has no values`],
     ] as const) {
       expect(atelierError('data', () => optimizer.restore(state)).message).toContain(message);
     }

@@ -143,7 +143,7 @@ const newTrial = (
     validationRows,
     testRows: TEST_ROWS,
     evaluationRows: EVALUATION_ROWS,
-    rule: { optimizer, learningRate: () => 0.001 },
+    rule: { optimizer, learningRate: () => 0.001, clipNorm: null },
     weights: initial(),
     now: () => 0,
   });

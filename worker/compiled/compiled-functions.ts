@@ -1,6 +1,6 @@
 import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core';
-import type { ExampleRecipe } from '../../shared/config.js';
 import type { RunSpec } from '../../shared/protocol/messages.js';
+import type { ExampleRecipe } from '../../shared/recipe.js';
 import type { EagerLock } from '../eager-lock.js';
 import type {
   Batch,
@@ -11,6 +11,7 @@ import type {
 } from '../model-functions.js';
 import { ModelProgram, type LossSum, type Weight } from '../model-program.js';
 import { nodeBackend } from '../tensorflow.js';
+import { withFusedNormalization } from './batch-normalization.js';
 import { CompiledGraph, ResidentTensors, type GraphInput } from './compiled-graph.js';
 import { nativeLoss, nativeSmoothedLoss, withNativeGradients } from './native-gradients.js';
 import { trace, TraceRefused, type TracedGraph, type TraceInput } from './trace.js';
@@ -173,7 +174,7 @@ export class CompiledFunctions implements ModelFunctions {
         (tensors) => {
           const [x, y, s] = tensors.slice(this.weights.length) as [Tensor, Tensor1D, Tensor];
           return kind === 'gradient'
-            ? program.gradient(x, y, s, this.trainingLoss)
+            ? withFusedNormalization(program.model, () => program.gradient(x, y, s, this.trainingLoss))
             : program.evaluate(x, y, nativeLoss);
         },
         () => program.currentLayer,
