@@ -312,7 +312,8 @@ export class Cluster implements SessionListener {
     if (message.trial >= MAX_TRIALS || !this.scheduler.hasJob(jobOf(message.run, message.trial))) {
       throw new AtelierError('protocol', `there is no trial ${message.trial}`);
     }
-    if (tenant.answered(member.worker, answer) === 'invalid') {
+    const verdict = tenant.answered(member.worker, answer);
+    if (verdict === 'invalid') {
       throw new AtelierError('protocol', 'an answer to nothing that was asked');
     }
     const units =
@@ -321,7 +322,8 @@ export class Cluster implements SessionListener {
         : { start: message.chunk, count: 1 };
     const job = jobOf(message.run, message.trial);
     if (this.tenants.has(message.run)) {
-      this.scheduler.answered(member.worker.number, job, message.round, units, this.clock.now());
+      const used = verdict === 'used';
+      this.scheduler.answered(member.worker.number, job, message.round, units, used, this.clock.now());
     }
     this.letGo(member);
   }

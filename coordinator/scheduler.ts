@@ -17,8 +17,18 @@ import type { Range } from '../shared/tree.js';
  *   until it answers, and an idle worker gets the same units a second time. The first answer wins.
  */
 
-/** Beyond twice the expected time, a lease may take this long before it is overdue. */
-export const STRAGGLER_GRACE_MS = 25;
+/*
+ * When is a lease overdue? As for a retransmission timer (Jacobson, "Congestion avoidance and control", SIGCOMM '88):
+ * after the expected time and four mean deviations of what was expected before. On a quiet machine that is soon, on
+ * a busy one late.
+ */
+const DEVIATIONS = 4;
+/** A holder of whom nothing is known yet, and the bounds for all: deviations relative to the expected time. */
+const FIRST_DEVIATION = 0.5;
+const LEAST_DEVIATION = 0.1;
+const MOST_DEVIATION = 1;
+/** Scheduling of the operating system, and the way over the network. */
+export const STRAGGLER_GRACE_MS = 15;
 /** How long a lease whose holder's speed is unknown may take before it is overdue. */
 export const UNKNOWN_SPEED_MS = 10_000;
 /** The most workers that hold the same unit. */
@@ -58,6 +68,8 @@ interface Lease {
   /** Units without an answer yet, of this worker. */
   missing: Set<number>;
   readonly issuedAt: number;
+  /** From its issue to its last answer; null when the holder's speed is unknown. */
+  readonly expectedMs: number | null;
   readonly overdueAt: number;
   readonly speculative: boolean;
 }
@@ -73,6 +85,8 @@ interface WorkerState {
   leases: Lease[];
   /** Time of one unit with all slots at work: wall time over units. Unknown until measured. */
   readonly msPerUnit: Map<string, number>;
+  /** How far leases were off what was expected of them, relative to it: mean of the absolute values. */
+  deviation: number;
   lastAnswerAt: number;
 }
 
@@ -117,6 +131,7 @@ export class Scheduler {
       draining: false,
       leases: [],
       msPerUnit: new Map(),
+      deviation: FIRST_DEVIATION,
       lastAnswerAt: 0,
     });
   }
@@ -182,9 +197,12 @@ export class Scheduler {
     state.free = 0;
   }
 
-  /** A worker answered for some units, whether the answer was of use or not. */
-  answered(worker: number, job: number, round: number, units: Range, now: number): void {
-    this.markDone(job, round, units);
+  /**
+   * A worker answered for some units.
+   * @param used whether the answer counted; units of one that did not are leased again unless others are in
+   */
+  answered(worker: number, job: number, round: number, units: Range, used: boolean, now: number): void {
+    if (used) this.markDone(job, round, units);
     const state = this.workers.get(worker);
     if (state === undefined) return;
     for (const lease of state.leases) {
@@ -406,7 +424,9 @@ export class Scheduler {
       missing.add(unit);
     }
     job.begun = true;
-    const overdueAt = now + (expectedMs === null ? UNKNOWN_SPEED_MS : 2 * expectedMs + STRAGGLER_GRACE_MS);
+    const patience = 1 + DEVIATIONS * Math.min(MOST_DEVIATION, Math.max(LEAST_DEVIATION, worker.deviation));
+    const overdueAt =
+      now + (expectedMs === null ? UNKNOWN_SPEED_MS : expectedMs * patience + STRAGGLER_GRACE_MS);
     worker.leases.push({
       worker: worker.id,
       job: job.id,
@@ -415,6 +435,7 @@ export class Scheduler {
       ...range,
       missing,
       issuedAt: now,
+      expectedMs,
       overdueAt,
       speculative,
     });
@@ -462,6 +483,10 @@ export class Scheduler {
     const key = keyOf(job.group, lease.kind);
     const before = worker.msPerUnit.get(key);
     worker.msPerUnit.set(key, before === undefined ? sample : before + SPEED_WEIGHT * (sample - before));
+    // What was overdue says that the worker stood still, not how much its speed varies.
+    if (lease.expectedMs === null || now > lease.overdueAt) return;
+    const off = Math.abs((now - lease.issuedAt) / Math.max(0.01, lease.expectedMs) - 1);
+    worker.deviation += SPEED_WEIGHT * (off - worker.deviation);
   }
 
   /** Time of a unit for each worker; those without a measurement count as the mean of the others. */

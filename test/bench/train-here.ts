@@ -65,7 +65,7 @@ export async function trainHere(
       },
       finish: () => null,
     });
-    if (end.error !== null && end.status !== 'stopped') throw end.error;
+    if (end.error !== null) throw end.error;
     return run.summary();
   } finally {
     rmSync(scratch, { recursive: true, force: true });

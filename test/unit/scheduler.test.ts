@@ -40,7 +40,7 @@ function compute(scheduler: Scheduler, round: JobRound, now: number, msPerUnit: 
     .assign(now)
     .map((lease) => ({ lease, at: now + lease.count * (msPerUnit[lease.worker] ?? 1) }))
     .sort((a, b) => a.at - b.at);
-  for (const { lease, at } of answers) scheduler.answered(lease.worker, 0, round.round, lease, at);
+  for (const { lease, at } of answers) scheduler.answered(lease.worker, 0, round.round, lease, true, at);
   return answers.at(-1)?.at ?? now;
 }
 
@@ -71,7 +71,7 @@ describe('one job', () => {
     for (let round = 0; round < 5; round++) now = compute(scheduler, step(round), now, [10, 500]);
     scheduler.open(0, step(5));
     expect(sizes(scheduler.assign(now))).toEqual({ 0: 8 });
-    scheduler.answered(0, 0, 5, { start: 0, count: 8 }, now + 80);
+    scheduler.answered(0, 0, 5, { start: 0, count: 8 }, true, now + 80);
     now += 80;
     for (let round = 6; round < 200; round++) now = compute(scheduler, step(round), now, [10, 10]);
     scheduler.open(0, step(200));
@@ -91,7 +91,7 @@ describe('one job', () => {
     expect(sizes(scheduler.assign(0))).toEqual({ 0: 8 });
     scheduler.join(1, 1, GROUP);
     expect(scheduler.assign(1)).toEqual([]);
-    scheduler.answered(0, 0, 0, { start: 0, count: 8 }, 80);
+    scheduler.answered(0, 0, 0, { start: 0, count: 8 }, true, 80);
     scheduler.open(0, step(1));
     expect(sizes(scheduler.assign(80))).toEqual({ 0: 4, 1: 4 });
   });
@@ -143,7 +143,7 @@ describe('a job of a group', () => {
     const scheduler = withWorkers(1, 1);
     scheduler.open(0, step(0));
     scheduler.assign(0);
-    scheduler.answered(1, 0, 0, { start: 4, count: 4 }, 10);
+    scheduler.answered(1, 0, 0, { start: 4, count: 4 }, true, 10);
     expect(scheduler.assign(UNKNOWN_SPEED_MS, () => true)).toEqual([]);
   });
 });
@@ -153,7 +153,7 @@ describe('a worker that leaves', () => {
     const scheduler = withWorkers(1, 1);
     scheduler.open(0, step(0));
     scheduler.assign(0);
-    scheduler.answered(1, 0, 0, { start: 4, count: 4 }, 10);
+    scheduler.answered(1, 0, 0, { start: 4, count: 4 }, true, 10);
     scheduler.leave(0);
     expect(scheduler.assign(10)).toMatchObject([{ worker: 1, start: 0, count: 4, speculative: false }]);
     expect(scheduler.counts.returned).toBe(4);
@@ -163,7 +163,7 @@ describe('a worker that leaves', () => {
     const scheduler = withWorkers(1);
     scheduler.open(0, step(0));
     scheduler.assign(0);
-    scheduler.answered(0, 0, 0, { start: 0, count: 4 }, 10);
+    scheduler.answered(0, 0, 0, { start: 0, count: 4 }, true, 10);
     scheduler.leave(0);
     scheduler.join(1, 1, GROUP);
     expect(unitsOf(scheduler.assign(11))).toEqual([4, 5, 6, 7]);
@@ -175,7 +175,7 @@ describe('a worker that leaves', () => {
     scheduler.assign(0);
     scheduler.drain(0);
     expect(scheduler.isBusy(0)).toBe(true);
-    scheduler.answered(0, 0, 0, { start: 0, count: 8 }, 10);
+    scheduler.answered(0, 0, 0, { start: 0, count: 8 }, true, 10);
     expect(scheduler.isBusy(0)).toBe(false);
     scheduler.open(0, step(1));
     expect(scheduler.assign(10)).toEqual([]);
@@ -190,8 +190,8 @@ describe('a worker that is slow', () => {
     for (let round = 0; round < 2; round++) now = compute(scheduler, step(round), now, [10, 10]);
     scheduler.open(0, step(2));
     expect(sizes(scheduler.assign(now))).toEqual({ 0: 4, 1: 4 });
-    scheduler.answered(1, 0, 2, { start: 4, count: 4 }, now + 40);
-    return { scheduler, now, overdueAt: now + 2 * 40 + STRAGGLER_GRACE_MS };
+    scheduler.answered(1, 0, 2, { start: 4, count: 4 }, true, now + 40);
+    return { scheduler, now, overdueAt: now + 5 * 40 + STRAGGLER_GRACE_MS };
   }
 
   test('is waited for until its lease is overdue, then an idle worker gets the same units', () => {
@@ -206,11 +206,11 @@ describe('a worker that is slow', () => {
   test('gets nothing more until it answers', () => {
     const { scheduler, overdueAt } = halfDone();
     scheduler.assign(overdueAt);
-    scheduler.answered(1, 0, 2, { start: 0, count: 4 }, overdueAt + 40);
+    scheduler.answered(1, 0, 2, { start: 0, count: 4 }, true, overdueAt + 40);
     scheduler.open(0, step(3));
     expect(sizes(scheduler.assign(overdueAt + 40))).toEqual({ 1: 8 });
-    scheduler.answered(1, 0, 3, { start: 0, count: 8 }, overdueAt + 120);
-    scheduler.answered(0, 0, 2, { start: 0, count: 4 }, overdueAt + 120);
+    scheduler.answered(1, 0, 3, { start: 0, count: 8 }, true, overdueAt + 120);
+    scheduler.answered(0, 0, 2, { start: 0, count: 4 }, true, overdueAt + 120);
     scheduler.open(0, step(4));
     expect(Object.keys(sizes(scheduler.assign(overdueAt + 120)))).toContain('0');
   });
@@ -219,7 +219,7 @@ describe('a worker that is slow', () => {
     const scheduler = withWorkers(1, 1);
     scheduler.open(0, step(0));
     scheduler.assign(0);
-    scheduler.answered(1, 0, 0, { start: 4, count: 4 }, 1);
+    scheduler.answered(1, 0, 0, { start: 4, count: 4 }, true, 1);
     expect(scheduler.assign(UNKNOWN_SPEED_MS - 1)).toEqual([]);
     expect(scheduler.assign(UNKNOWN_SPEED_MS)).toMatchObject([{ worker: 1, speculative: true }]);
   });
@@ -242,7 +242,7 @@ describe('a worker that is slow', () => {
     const scheduler = withWorkers(1, 1);
     scheduler.open(0, step(0));
     scheduler.assign(0);
-    scheduler.answered(1, 0, 0, { start: 4, count: 2 }, 900);
+    scheduler.answered(1, 0, 0, { start: 4, count: 2 }, true, 900);
     expect(scheduler.stuck(1_000, 1_000)).toEqual([]);
     expect(scheduler.stuck(1_001, 1_000)).toEqual([0]);
   });
@@ -295,7 +295,7 @@ class AnyCluster {
   answer(index: number, pick: number): void {
     const lease = this.leases[index] as Assignment;
     const part = pick % 2 === 0 ? { start: lease.start, count: 1 } : lease;
-    this.scheduler.answered(lease.worker, lease.job, 0, part, this.now);
+    this.scheduler.answered(lease.worker, lease.job, 0, part, true, this.now);
     for (let unit = part.start; unit < part.start + part.count; unit++) this.done[lease.job]?.add(unit);
     const rest = { ...lease, start: lease.start + part.count, count: lease.count - part.count };
     this.leases = this.leases.flatMap((other, i) => (i !== index ? [other] : rest.count > 0 ? [rest] : []));
