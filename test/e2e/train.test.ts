@@ -52,11 +52,13 @@ describe('a finished run', () => {
 
   test('leaves its files and no temporary ones', () => {
     expect(readdirSync(path).sort()).toEqual([
+      'checkpoints',
       'config.json',
       'events.jsonl',
       'manifest.json',
       'metrics.jsonl',
       'model',
+      'step-losses.f64',
       'summary.json',
     ]);
     expect(readdirSync(join(path, 'model')).sort()).toEqual(['model.json', 'weights.bin']);
@@ -106,8 +108,10 @@ describe('a finished run', () => {
       'worker-joined',
       'worker-joined',
       'started',
-      'lease',
       'first-step',
+      'checkpoint',
+      'checkpoint',
+      'checkpoint',
       'ended',
     ]);
   });

@@ -14,11 +14,11 @@ import {
   PROTOCOL_VERSION,
   SUBPROTOCOL,
 } from '../../shared/protocol/limits.js';
-import type { WorkerToCoordinator } from '../../shared/protocol/messages.js';
 import {
   Client,
+  FINGERPRINT,
   HELLO,
-  MICRO_BATCH,
+  partialOf,
   refusedWith,
   SHARDS,
   startCoordinator,
@@ -35,6 +35,11 @@ const events = ({ directory }: TestCoordinator): string[] =>
     .trimEnd()
     .split('\n')
     .map((line) => (JSON.parse(line) as { type: string }).type);
+
+/** Resolves when so many workers are ready. */
+const known = async ({ cluster }: TestCoordinator, workers: number): Promise<void> => {
+  await expect.poll(() => cluster.strength(0).workers).toBe(workers);
+};
 
 /** A frame whose header is anything at all. */
 function frameOf(header: unknown): Buffer {
@@ -115,14 +120,18 @@ describe('a worker that is in', () => {
     const { url, dataset, size } = await startCoordinator(folder, { minWorkers: 2 });
     const client = await Client.join(url);
     const { message } = await client.next('run');
+    const { run } = message;
     expect(message.spec).toMatchObject({ shards: SHARDS, layout: { size }, dataset: dataset.info });
+    client.send({ type: 'ready', run, fingerprint: FINGERPRINT });
+    await Client.enlist(url);
     const bitmaps = (await client.next('trial')).payload;
     expect([...new Bitmap(24, bitmaps.subarray(3)).rows()]).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
   test('and says nothing is closed when its time is up', async () => {
     const coordinator = await startCoordinator(folder, { minWorkers: 2 });
-    const client = await Client.join(coordinator.url);
+    const client = await Client.enlist(coordinator.url);
+    await known(coordinator, 1);
     coordinator.clock.advance(HEARTBEAT_TIMEOUT_MS);
     expect((await client.closed).code).toBe(CloseCode.timeout);
     expect(events(coordinator)).toEqual(['worker-joined', 'worker-left']);
@@ -141,16 +150,16 @@ describe('a worker that is in', () => {
 
   test('and is lost before the run has begun does not end it', async () => {
     const { url } = await startCoordinator(folder, { minWorkers: 2 });
-    (await Client.join(url)).socket.terminate();
-    const [one, two] = [await Client.join(url), await Client.join(url)];
-    await Promise.all([one.next('step'), two.next('step')]);
+    (await Client.enlist(url)).socket.terminate();
+    const [one, two] = [await Client.enlist(url), await Client.enlist(url)];
+    await Promise.all([one.next('lease'), two.next('lease')]);
   });
 
   test('gets the rows it asks for', async () => {
     const { url, dataset } = await startCoordinator(folder, { minWorkers: 2 });
     const client = await Client.join(url);
     const rows = [1, 7, 28];
-    client.send({ type: 'need-rows' }, Bitmap.of(29, rows).bytes);
+    client.send({ type: 'need-rows', run: 0 }, Bitmap.of(29, rows).bytes);
     const { message, payload } = await client.next('rows');
     const bytes = [
       ...new Uint8Array(Uint32Array.from(rows).buffer),
@@ -160,16 +169,18 @@ describe('a worker that is in', () => {
     expect({ count: message.count, payload: [...payload] }).toEqual({ count: 3, payload: bytes });
   });
 
-  test('and leaves a run that has begun ends it, and is named', async () => {
-    const { url, run } = await startCoordinator(folder);
-    const client = await Client.join(url);
-    await client.next('step');
-    client.socket.terminate();
-    expect(await run.ended).toMatchObject({ status: 'failed', error: { code: 'run-failed' } });
-    expect(run.summary().reason).toContain('worker tester was lost');
+  test('and is lost in a run that has begun: what it held is leased to another at once', async () => {
+    const coordinator = await startCoordinator(folder);
+    const [first, second] = [await Client.enlist(coordinator.url), await Client.enlist(coordinator.url)];
+    await known(coordinator, 2);
+    const { message: lease } = await first.next('lease');
+    expect(lease).toMatchObject({ round: 0, start: 0, count: SHARDS });
+    first.socket.terminate();
+    expect((await second.next('lease')).message).toEqual(lease);
+    expect(events(coordinator)).toContain('worker-left');
   });
 
-  test('and reports a failure ends the run with its words', async () => {
+  test('and reports a failure before anybody could compute ends the run with its words', async () => {
     const { url, run } = await startCoordinator(folder);
     const client = await Client.join(url);
     client.send({ type: 'failed', message: 'the graphics card melted' });
@@ -179,6 +190,18 @@ describe('a worker that is in', () => {
     expect((await client.closed).code).toBe(CloseCode.finished);
   });
 
+  test('and fails at a step does not end the run; the third failure without a step between does', async () => {
+    const { url, run } = await startCoordinator(folder);
+    for (let failure = 0; failure < 3; failure++) {
+      const client = await Client.enlist(url);
+      await client.next('lease');
+      client.send({ type: 'failed', message: `out of memory, for the ${failure}. time` });
+      if (failure < 2) client.socket.terminate();
+    }
+    expect(await run.ended).toMatchObject({ status: 'failed', error: { code: 'run-failed' } });
+    expect(run.summary().reason).toContain('for the 2. time');
+  });
+
   test('that comes when the run is over is refused', async () => {
     const { url, run } = await startCoordinator(folder);
     const first = await Client.join(url);
@@ -186,105 +209,99 @@ describe('a worker that is in', () => {
     await run.ended;
     const late = await Client.open(url);
     late.send(HELLO);
-    expect(await late.closed).toEqual({ code: CloseCode.overloaded, reason: 'the run is over' });
+    expect(await late.closed).toEqual({ code: CloseCode.overloaded, reason: 'worker tester failed: x' });
   });
 });
 
 describe('a worker that breaks the protocol in a run', () => {
-  const partial = {
-    type: 'partial',
-    trial: 0,
-    round: 0,
-    start: 0,
-    count: SHARDS,
-    rows: SHARDS * MICRO_BATCH,
-    lossSum: 1,
-    correct: 1,
-    computeMs: 1,
-  } as const satisfies WorkerToCoordinator;
   const evaluated = {
-    type: 'evaluated',
-    trial: 0,
-    round: 0,
-    chunk: 0,
-    rows: 8,
-    lossSum: 1,
-    computeMs: 1,
-  } as const satisfies WorkerToCoordinator;
+    ...{ type: 'evaluated', run: 0, trial: 0, round: 0, chunk: 0 },
+    ...{ rows: 8, lossSum: 1, computeMs: 1, retries: 0 },
+  };
   const floats = (size: number): Uint8Array => new Uint8Array(4 * size);
-  type Say = (size: number) => Buffer;
+  type Say = (size: number, partial: ReturnType<typeof partialOf>) => Buffer;
 
   test.each<[string, Say]>([
-    ['of too few rows', (size) => encodeFrame({ ...partial, rows: 7 }, floats(size))],
-    ['of more rows right than there are', (size) => encodeFrame({ ...partial, correct: 9 }, floats(size))],
+    ['of too few rows', (size, partial) => encodeFrame({ ...partial, rows: 7 }, floats(size))],
+    [
+      'of more rows right than there are',
+      (size, partial) => encodeFrame({ ...partial, correct: 9 }, floats(size)),
+    ],
     [
       'of shards that are no node',
-      (size) => encodeFrame({ ...partial, start: 1, count: 2, rows: 4 }, floats(size)),
+      (size, partial) =>
+        encodeFrame(
+          { ...partial, start: 1, count: 2, rows: 4, rowDigests: partial.rowDigests.slice(1, 3) },
+          floats(size),
+        ),
     ],
-    ['of a round to come', (size) => encodeFrame({ ...partial, round: 1 }, floats(size))],
-    ['of a trial there is not', (size) => encodeFrame({ ...partial, trial: 1 }, floats(size))],
-    ['of too few floats', (size) => encodeFrame(partial, floats(size - 1))],
-    ['of too many floats', (size) => encodeFrame(partial, floats(size + 1))],
-    ['without its floats', () => encodeFrame(partial)],
+    [
+      'about other rows',
+      (size, partial) =>
+        encodeFrame({ ...partial, rowDigests: partial.rowDigests.toReversed() }, floats(size)),
+    ],
+    [
+      'that names rows of too few shards',
+      (size, partial) => encodeFrame({ ...partial, rowDigests: partial.rowDigests.slice(1) }, floats(size)),
+    ],
+    ['of a round to come', (size, partial) => encodeFrame({ ...partial, round: 1 }, floats(size))],
+    ['of a trial there is not', (size, partial) => encodeFrame({ ...partial, trial: 1 }, floats(size))],
+    ['of too few floats', (size, partial) => encodeFrame(partial, floats(size - 1))],
+    ['of too many floats', (size, partial) => encodeFrame(partial, floats(size + 1))],
+    ['without its floats', (_size, partial) => encodeFrame(partial)],
     ['of an evaluation nobody asked for', () => encodeFrame({ ...evaluated, round: 1 }, floats(9))],
     ['of a confusion matrix of another size', () => encodeFrame(evaluated, floats(4))],
-    ['of a bitmap of another size', () => encodeFrame({ type: 'need-rows' }, Buffer.alloc(3))],
+    ['of a bitmap of another size', () => encodeFrame({ type: 'need-rows', run: 0 }, Buffer.alloc(3))],
     ['of a second hello', () => encodeFrame(HELLO)],
     ['of garbage', () => Buffer.alloc(100, 0xc1)],
-  ])('(by an answer %s) is closed with 4400, and the run ends with a reason', async (_name, say) => {
-    const { url, run, size } = await startCoordinator(folder);
-    const client = await Client.join(url);
-    await client.next('step');
-    client.socket.send(say(size));
+  ])('(by an answer %s) is closed with 4400, and the run goes on without it', async (_name, say) => {
+    const coordinator = await startCoordinator(folder);
+    const { url, size, run } = coordinator;
+    const client = await Client.enlist(url);
+    const { message } = await client.next('round');
+    const weights = run.weights[0]?.weights.slice();
+    client.socket.send(say(size, partialOf(coordinator, message)));
     expect((await client.closed).code).toBe(CloseCode.badFrame);
-    expect(await run.ended).toMatchObject({ status: 'failed' });
-    expect(run.summary().reason).toContain('worker tester');
+    const other = await Client.enlist(url);
+    expect((await other.next('lease')).message).toMatchObject({ round: 0, start: 0, count: SHARDS });
+    expect(run.weights[0]?.weights).toEqual(weights);
   });
 
   test('(by asking for a row twice) is closed with 4400', async () => {
     const { url } = await startCoordinator(folder);
     const client = await Client.join(url);
-    client.send({ type: 'need-rows' }, Bitmap.of(29, [5]).bytes);
+    client.send({ type: 'need-rows', run: 0 }, Bitmap.of(29, [5]).bytes);
     await client.next('rows');
-    client.send({ type: 'need-rows' }, Bitmap.of(29, [4, 5]).bytes);
+    client.send({ type: 'need-rows', run: 0 }, Bitmap.of(29, [4, 5]).bytes);
     expect((await client.closed).code).toBe(CloseCode.badFrame);
   });
 });
 
 describe('a run of one worker with made-up answers', () => {
   test('goes through its steps and evaluations to its end', async () => {
-    const { url, run, size } = await startCoordinator(folder);
-    const client = await Client.join(url);
-    for (const start of [0, 1]) {
-      const { message } = await client.next('step');
-      expect(message).toMatchObject({ stepInEpoch: start, leases: [{ worker: 0, start: 0, count: SHARDS }] });
+    const coordinator = await startCoordinator(folder);
+    const { url, run, size } = coordinator;
+    const client = await Client.enlist(url);
+    for (const stepInEpoch of [0, 1]) {
+      const { message } = await client.next('round');
+      expect(message.work).toEqual({ kind: 'step', epoch: 0, stepInEpoch });
       const { round } = message;
+      expect((await client.next('lease')).message).toMatchObject({ round, start: 0, count: SHARDS });
       const values = Float32Array.from({ length: size }, (_, i) => i / 10 - 0.5);
-      client.send(
-        {
-          type: 'partial',
-          trial: 0,
-          round,
-          start: 0,
-          count: SHARDS,
-          rows: 8,
-          lossSum: 4,
-          correct: 2,
-          computeMs: 1,
-        },
-        new Uint8Array(values.buffer),
-      );
+      client.send(partialOf(coordinator, message), new Uint8Array(values.buffer));
     }
     for (const [split, rows] of [
       ['validation', 8],
       ['test', 5],
     ] as const) {
-      const { message } = await client.next('evaluate');
-      expect(message.split).toBe(split);
-      const { round } = message;
+      const { message } = await client.next('round');
+      expect(message.work).toEqual({ kind: 'evaluate', split });
       const confusion = Uint32Array.of(rows, 0, 0, 0, 0, 0, 0, 0, 0);
       client.send(
-        { type: 'evaluated', trial: 0, round, chunk: 0, rows, lossSum: rows, computeMs: 1 },
+        {
+          ...{ type: 'evaluated', run: 0, trial: 0, round: message.round, chunk: 0 },
+          ...{ rows, lossSum: rows, computeMs: 1, retries: 0 },
+        },
         new Uint8Array(confusion.buffer),
       );
     }
@@ -294,40 +311,29 @@ describe('a run of one worker with made-up answers', () => {
       { rows: 16, loss: 0.5, accuracy: 0.25, valLoss: 1, valAccuracy: 1 },
     ]);
     expect(trial?.test).toMatchObject({ rows: 5, loss: 1, accuracy: 1 });
+    expect((await client.next('run-over')).message.run).toBe(0);
     expect((await client.next('finished')).message.reason).toBe('the run is done');
     expect((await client.closed).code).toBe(CloseCode.finished);
   });
 
   test('ends by name when the gradient is not finite', async () => {
-    const { url, run, size } = await startCoordinator(folder);
-    const client = await Client.join(url);
-    const { round } = (await client.next('step')).message;
+    const coordinator = await startCoordinator(folder);
+    const { url, run, size } = coordinator;
+    const client = await Client.enlist(url);
+    const { message } = await client.next('round');
     const values = new Float32Array(size).fill(Number.NaN);
-    client.send(
-      {
-        type: 'partial',
-        trial: 0,
-        round,
-        start: 0,
-        count: SHARDS,
-        rows: 8,
-        lossSum: 1,
-        correct: 1,
-        computeMs: 1,
-      },
-      new Uint8Array(values.buffer),
-    );
+    client.send(partialOf(coordinator, message), new Uint8Array(values.buffer));
     expect(await run.ended).toMatchObject({ status: 'failed' });
     expect(run.summary().reason).toMatch(/epoch 1, step 1.*not finite/);
   });
 });
 
 test('an address that is taken is refused', async () => {
-  const { url, run, clock } = await startCoordinator(folder);
+  const { url, cluster, clock } = await startCoordinator(folder);
   const listen = { host: '127.0.0.1', port: Number(new URL(url).port) };
   const { message } = await atelierRejection(
     'usage',
-    CoordinatorServer.listen({ listen, token: null, listener: run, clock }),
+    CoordinatorServer.listen({ listen, token: null, listener: cluster, clock }),
   );
   expect(message).toContain(`127.0.0.1:${listen.port}`);
 });

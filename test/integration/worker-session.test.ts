@@ -12,6 +12,7 @@ import {
 } from '../../shared/protocol/limits.js';
 import { decodeFromWorker, encodeToWorker } from '../../shared/protocol/messages.js';
 import { ComputePool } from '../../worker/compute-pool.js';
+import { WorkerMemory } from '../../worker/run-work.js';
 import { WorkerSession } from '../../worker/session.js';
 import { startCoordinator } from '../support/coordinator.js';
 import { atelierError, atelierRejection } from '../support/errors.js';
@@ -34,8 +35,15 @@ function join(url: string, token: string | null = null): Joining {
   let onJoined: () => void = () => undefined;
   const joined = new Promise<void>((resolve) => (onJoined = resolve));
   const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
-  const hello = { name: 'tester', host: 'here', pid: 1, slots: 1, versions };
-  const session = new WorkerSession({ url, token, hello, pool, local: null, clock, onJoined });
+  const hello = { name: 'tester', host: 'here', pid: 1, slots: 1, versions, credential: null };
+  const session = new WorkerSession({
+    url,
+    token,
+    hello,
+    memory: new WorkerMemory(pool, null),
+    clock,
+    onJoined,
+  });
   // Some tests look at it late.
   session.ended.catch(() => undefined);
   return { session, clock, joined };
@@ -72,7 +80,8 @@ const nextMessage = (socket: WebSocket): Promise<string> =>
 
 const welcome = encodeToWorker({
   type: 'welcome',
-  worker: 0,
+  credential: { worker: 0, epoch: 1, secret: '0'.repeat(64) },
+  resumed: false,
   heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
   heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
 });
@@ -211,10 +220,10 @@ describe('a worker', () => {
     ['garbage', Buffer.alloc(64, 0xc1)],
     ['a message of many wrong fields', encodeFrame({ type: 'welcome' })],
     [
-      'a step of a trial there is not',
-      encodeFrame({ type: 'step', trial: 9, round: 0, epoch: 0, stepInEpoch: 0, leases: [] }),
+      'a lease of a run there is not',
+      encodeFrame({ type: 'lease', run: 9, trial: 0, round: 0, start: 0, count: 1 }),
     ],
-    ['a trial before its run', encodeFrame({ type: 'trial', trial: 0 })],
+    ['a trial before its run', encodeFrame({ type: 'trial', run: 0, trial: 0 })],
   ])('closes with 4400 a coordinator that sends %s', async (_name, frame) => {
     const { url, visitor } = await webSocketServer(SUBPROTOCOL);
     const { joined, session } = join(url);

@@ -2,18 +2,22 @@ import './cpu-backend.js';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
+import { Cluster } from '../../coordinator/cluster.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
-import { Run, type RunObserver } from '../../coordinator/run.js';
+import { Run, type Resumption, type RunObserver } from '../../coordinator/run.js';
 import { CoordinatorServer } from '../../coordinator/server.js';
-import { parseRunConfig } from '../../shared/config.js';
+import { planTrials, type TrialPlan } from '../../coordinator/trial-plan.js';
+import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { loadDataset, type Dataset } from '../../shared/dataset/load.js';
 import { compileModel } from '../../shared/models/compile.js';
+import { rowDigest } from '../../shared/row-digest.js';
 import { PROTOCOL_VERSION, SUBPROTOCOL } from '../../shared/protocol/limits.js';
 import {
   decodeFromCoordinator,
   encodeToCoordinator,
   type CoordinatorToWorker,
   type Received,
+  type SessionCredential,
   type WorkerToCoordinator,
 } from '../../shared/protocol/messages.js';
 import { FakeClock } from './fake-clock.js';
@@ -25,9 +29,11 @@ const SILENT: RunObserver = {
   workerLeft: nothing,
   warned: nothing,
   started: nothing,
+  waiting: nothing,
   stepped: nothing,
   evaluating: nothing,
   epochEnded: nothing,
+  trialEnded: nothing,
 };
 
 /** 24 training rows of 2x2 pixels in 3 classes; 8 of them for validation, 16 in steps of 8 in 4 shards. */
@@ -37,6 +43,9 @@ export const MICRO_BATCH = 2;
 export interface TestCoordinator {
   readonly url: string;
   readonly run: Run;
+  readonly cluster: Cluster;
+  /** Of the run's trials. */
+  readonly plans: readonly TrialPlan[];
   readonly clock: FakeClock;
   readonly directory: RunDirectory;
   readonly dataset: Dataset;
@@ -46,10 +55,24 @@ export interface TestCoordinator {
 
 let made = 0;
 
+interface Settings {
+  readonly token?: string | null;
+  readonly minWorkers?: number;
+  readonly minWorkersToGoOn?: number;
+  readonly config?: Partial<RunConfig>;
+  readonly resumed?: Resumption | null;
+}
+
 /** A real coordinator on loopback, with a clock that stands still. It goes when the test is over. */
 export async function startCoordinator(
   folder: string,
-  { token = null, minWorkers = 1 }: { token?: string | null; minWorkers?: number } = {},
+  {
+    token = null,
+    minWorkers = 1,
+    minWorkersToGoOn = 1,
+    config: settings = {},
+    resumed = null,
+  }: Settings = {},
 ): Promise<TestCoordinator> {
   const home = join(folder, `coordinator-${made++}`);
   const data = writeIdxFolder(join(home, 'data'), [2, 2], madeUpRows(24, 4, 3), madeUpRows(5, 4, 3));
@@ -66,16 +89,25 @@ export async function startCoordinator(
     shards: SHARDS,
     validationRows: 8,
     epochs: 1,
+    ...settings,
   });
   const model = await compileModel(topology, [2, 2, 1], 3, null);
-  const directory = new RunDirectory(join(home, 'run'));
-  const clock = new FakeClock();
-  const run = new Run({ config, model, dataset, directory, observer: SILENT, clock, minWorkers });
-  const listen = { host: '127.0.0.1', port: 0 };
-  const server = await CoordinatorServer.listen({ listen, token, listener: run, clock });
+  const directory = RunDirectory.fresh(join(home, 'run'));
   directory.create();
+  directory.writeConfig(config);
+  directory.writeManifest({});
+  const clock = new FakeClock();
+  const plans = planTrials({ config, model, dataset, now: () => clock.now() });
+  const cluster = new Cluster(clock);
+  const run = new Run({
+    ...{ config, model, dataset, plans, directory, cluster, clock, minWorkers, minWorkersToGoOn, resumed },
+    observer: SILENT,
+  });
+  void run.ended.then(({ error }) => cluster.close(error?.message ?? 'the run is done'));
+  const listen = { host: '127.0.0.1', port: 0 };
+  const server = await CoordinatorServer.listen({ listen, token, listener: cluster, clock });
   onTestFinished(() => server.close());
-  return { url: server.url, run, clock, directory, dataset, size: model.layout.size };
+  return { url: server.url, run, cluster, plans, clock, directory, dataset, size: model.layout.size };
 }
 
 export const HELLO = {
@@ -86,7 +118,35 @@ export const HELLO = {
   pid: 1,
   slots: 1,
   versions: { atelier: '0', node: 'v20', tensorflow: '2' },
+  credential: null,
 } as const satisfies WorkerToCoordinator;
+
+export const FINGERPRINT = 'a'.repeat(64);
+
+type PartialMessage = Extract<WorkerToCoordinator, { type: 'partial' }>;
+type Round = Extract<CoordinatorToWorker, { type: 'round' }>;
+
+/** An answer to a lease of a step that the coordinator takes: its figures are made up, its row digests are right. */
+export function partialOf(
+  { plans }: TestCoordinator,
+  { run, trial, round, work }: Round,
+  node = { start: 0, count: SHARDS },
+): PartialMessage {
+  const shards = plans[trial]?.shards;
+  if (shards === undefined || work.kind !== 'step') throw new Error('a step of a trial was expected');
+  const { epoch, stepInEpoch } = work;
+  const rows = Array.from({ length: node.count }, (_, i) =>
+    shards
+      .epochOrder(1, trial, epoch, node.start + i)
+      .subarray(stepInEpoch * MICRO_BATCH, (stepInEpoch + 1) * MICRO_BATCH),
+  );
+  return {
+    ...{ type: 'partial', run, trial, round, ...node },
+    rows: rows.reduce((sum, { length }) => sum + length, 0),
+    ...{ lossSum: 4, correct: 2, computeMs: 1, retries: 0 },
+    rowDigests: rows.map((part) => rowDigest(part)),
+  };
+}
 
 interface Waiter {
   readonly type: string;
@@ -123,6 +183,24 @@ export class Client {
     const client = await Client.open(url, token);
     client.send(HELLO);
     await client.next('welcome');
+    return client;
+  }
+
+  /** Opens a connection, gets in and is ready for the first run. */
+  static async enlist(
+    url: string,
+    { token, fingerprint = FINGERPRINT }: { token?: string; fingerprint?: string } = {},
+  ): Promise<Client> {
+    const client = await Client.join(url, token);
+    const { run } = (await client.next('run')).message;
+    client.send({ type: 'ready', run, fingerprint });
+    return client;
+  }
+
+  /** Comes back with the credential of a broken connection. */
+  static async return(url: string, credential: SessionCredential): Promise<Client> {
+    const client = await Client.open(url);
+    client.send({ ...HELLO, credential });
     return client;
   }
 

@@ -42,18 +42,21 @@ const spec: RunSpec = {
     config: { name: 'x', layers: [{ class_name: 'Flatten', config: {} }] },
   },
 };
-const leases = [
-  { worker: 0, start: 0, count: 4 },
-  { worker: 1, start: 4, count: 4 },
-];
+const credential = { worker: 3, epoch: 2, secret: 'c'.repeat(64) };
 
 /** Every message, with whether it has a payload. The types make sure that none is forgotten. */
 const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boolean]> = {
-  hello: [{ type: 'hello', protocolVersion: 1, name: 'w', host: 'h', pid: 1, slots: 2, versions }, false],
-  'need-rows': [{ type: 'need-rows' }, true],
+  hello: [
+    { type: 'hello', protocolVersion: 1, name: 'w', host: 'h', pid: 1, slots: 2, versions, credential },
+    false,
+  ],
+  ready: [{ type: 'ready', run: 1, fingerprint: 'b'.repeat(64) }, false],
+  leaving: [{ type: 'leaving', reason: 'SIGTERM' }, false],
+  'need-rows': [{ type: 'need-rows', run: 1 }, true],
   partial: [
     {
       type: 'partial',
+      run: 1,
       trial: 0,
       round: 7,
       start: 4,
@@ -61,12 +64,20 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
       rows: 128,
       lossSum: 12.5,
       correct: 100,
+      rowDigests: [
+        [0, 0xffff_ffff],
+        [1, 2],
+      ],
       computeMs: 3.25,
+      retries: 1,
     },
     true,
   ],
   evaluated: [
-    { type: 'evaluated', trial: 0, round: 8, chunk: 3, rows: 250, lossSum: 0.125, computeMs: 1 },
+    {
+      ...{ type: 'evaluated', run: 1, trial: 0, round: 8, chunk: 3 },
+      ...{ rows: 250, lossSum: 0.125, computeMs: 1, retries: 0 },
+    },
     true,
   ],
   heartbeat: [{ type: 'heartbeat' }, false],
@@ -74,12 +85,22 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
   failed: [{ type: 'failed', message: 'out of memory' }, false],
 };
 const FROM_COORDINATOR: Record<CoordinatorToWorker['type'], [CoordinatorToWorker, boolean]> = {
-  welcome: [{ type: 'welcome', worker: 3, heartbeatIntervalMs: 2_000, heartbeatTimeoutMs: 15_000 }, false],
-  run: [{ type: 'run', spec }, false],
-  trial: [{ type: 'trial', trial: 0 }, true],
-  rows: [{ type: 'rows', count: 12 }, true],
-  step: [{ type: 'step', trial: 0, round: 1, epoch: 0, stepInEpoch: 1, leases }, true],
-  evaluate: [{ type: 'evaluate', trial: 0, round: 2, split: 'validation', leases }, true],
+  welcome: [
+    {
+      ...{ type: 'welcome', credential, resumed: true },
+      ...{ heartbeatIntervalMs: 2_000, heartbeatTimeoutMs: 15_000 },
+    },
+    false,
+  ],
+  run: [{ type: 'run', run: 1, spec }, false],
+  trial: [{ type: 'trial', run: 1, trial: 0 }, true],
+  rows: [{ type: 'rows', run: 1, count: 12 }, true],
+  'run-over': [{ type: 'run-over', run: 1 }, false],
+  round: [
+    { type: 'round', run: 1, trial: 0, round: 1, work: { kind: 'step', epoch: 0, stepInEpoch: 1 } },
+    true,
+  ],
+  lease: [{ type: 'lease', run: 1, trial: 0, round: 1, start: 4, count: 4 }, false],
   heartbeat: [{ type: 'heartbeat' }, false],
   finished: [{ type: 'finished', reason: 'the run is done' }, false],
 };
@@ -148,7 +169,7 @@ describe('a message', () => {
 
   test('has floats that are read wherever the frame lies in memory', () => {
     const floats = Float32Array.of(1.5, -2.25, 3e-30);
-    const frame = encodeFrame({ type: 'need-rows' }, new Uint8Array(floats.buffer));
+    const frame = encodeFrame({ type: 'need-rows', run: 0 }, new Uint8Array(floats.buffer));
     for (let shift = 0; shift < 8; shift++) {
       const memory = Buffer.alloc(frame.byteLength + shift);
       frame.copy(memory, shift);
@@ -256,7 +277,7 @@ describe('a hostile frame', () => {
     ['a list', [24]],
     ['an object that cannot be printed', { toString: 1, valueOf: 1 }],
   ])('that declares another payload than it has is refused: %s', (_name, payloadBytes) => {
-    expect(refused(frameOf({ type: 'need-rows', payloadBytes }, PAYLOAD))).toContain('bad frame');
+    expect(refused(frameOf({ type: 'need-rows', run: 0, payloadBytes }, PAYLOAD))).toContain('bad frame');
   });
 
   test.each([
@@ -283,6 +304,9 @@ describe('a hostile frame', () => {
     for (const [message] of workerMessages) {
       for (const key of Object.keys(message)) {
         for (const wrong of [null, undefined, [], {}, true]) {
+          // A new worker has no credential; the length of the digests is checked where the node is known.
+          if ((key === 'credential' && wrong === null) || (key === 'rowDigests' && Array.isArray(wrong)))
+            continue;
           refused(encodeFrame({ ...message, [key]: wrong }));
         }
       }

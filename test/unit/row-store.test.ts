@@ -27,7 +27,8 @@ function rowsPayload(rows: readonly number[]): Uint8Array {
 
 function storeWithout(local: Dataset | null = null): { store: RowStore; requests: number[][] } {
   const requests: number[][] = [];
-  const store = new RowStore(INFO, local, (bitmap) => {
+  const store = new RowStore(INFO, local);
+  store.requestBy((bitmap) => {
     requests.push([...new Bitmap(ROWS, bitmap).rows()]);
   });
   return { store, requests };
@@ -85,18 +86,22 @@ describe('a row store without the data', () => {
   test.each([
     ['nobody asked for', [4]],
     ['that are no rows of the dataset', [ROWS]],
-    ['that come twice in one message', [1, 1]],
   ])('refuses rows %s', (_name, rows) => {
     const { store } = storeWithout();
     void store.ensure(Uint32Array.of(1, 2));
     atelierError('protocol', () => store.receive(rows.length, rowsPayload(rows)));
   });
 
-  test('refuses a row that came before', () => {
-    const { store } = storeWithout();
-    void store.ensure(Uint32Array.of(1, 2));
+  test('takes a row that comes again: who is asked from now on is asked anew for what has not come', async () => {
+    const { store, requests } = storeWithout();
+    const both = store.ensure(Uint32Array.of(1, 2));
     store.receive(1, rowsPayload([1]));
-    atelierError('protocol', () => store.receive(1, rowsPayload([1])));
+    const again: number[][] = [];
+    store.requestBy((bitmap) => again.push([...new Bitmap(ROWS, bitmap).rows()]));
+    store.receive(1, rowsPayload([2]));
+    store.receive(1, rowsPayload([2]));
+    await both;
+    expect({ requests, again }).toEqual({ requests: [[1, 2]], again: [[2]] });
   });
 
   test.each([

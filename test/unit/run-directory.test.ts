@@ -17,16 +17,23 @@ const summary: Summary = {
   reason: null,
   config: parseRunConfig({}),
   weightsSha256: SHA,
-  trials: [{ fold: null, weightsSha256: SHA, epochs: [], validation: null, test: null }],
+  trials: [
+    {
+      ...{ fold: null, status: 'done', reason: null, weightsSha256: SHA },
+      ...{ epochs: [], validation: null, test: null },
+      ledger: { epochs: 0, rowsPerEpoch: 0, rowsDigest: '0'.repeat(16), shards: [] },
+    },
+  ],
   folds: null,
   throughput: { imagesPerSecond: 1, stepMsP50: 1, stepMsP95: 1, slotUtilization: 1 },
   workers: [],
   retries: 0,
+  elasticity: { workersLost: 0, reconnects: 0, speculated: 0, late: 0, resumes: 0 },
   durationSeconds: 1,
 };
 
 function made(path: string): RunDirectory {
-  const directory = new RunDirectory(path);
+  const directory = RunDirectory.fresh(path);
   directory.create();
   return directory;
 }
@@ -35,17 +42,17 @@ describe('a run directory', () => {
   test('is made with the folders above it', () => {
     const path = join(folder, 'a', 'b', 'run');
     expect(made(path).path).toBe(path);
-    expect(readdirSync(path)).toEqual([]);
+    expect(readdirSync(path)).toEqual(['lock']);
   });
 
   test('is not made before it is asked for', () => {
-    new RunDirectory(join(folder, 'later'));
+    RunDirectory.fresh(join(folder, 'later'));
     expect(existsSync(join(folder, 'later'))).toBe(false);
   });
 
   test('that someone else makes in between is refused', () => {
     const path = join(folder, 'between');
-    const directory = new RunDirectory(path);
+    const directory = RunDirectory.fresh(path);
     mkdirSync(path);
     atelierError('usage', () => directory.create());
   });
@@ -84,6 +91,7 @@ describe('a run directory', () => {
     directory.writeConfig(summary.config);
     directory.writeManifest({ argv: ['train'] });
     directory.writeSummary(summary);
+    directory.unlock();
     expect(readdirSync(directory.path).sort()).toEqual(['config.json', 'manifest.json', 'summary.json']);
     expect(JSON.parse(readFileSync(join(directory.path, 'summary.json'), 'utf8'))).toEqual(summary);
   });
@@ -91,7 +99,7 @@ describe('a run directory', () => {
   test('does not take a summary that breaks its schema', () => {
     const directory = made(join(folder, 'schema'));
     expect(() => directory.writeSummary({ ...summary, weightsSha256: 'none' })).toThrow('weightsSha256');
-    expect(readdirSync(directory.path)).toEqual([]);
+    expect(readdirSync(directory.path)).toEqual(['lock']);
   });
 
   test('has one line for each epoch and each event', () => {

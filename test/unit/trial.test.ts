@@ -8,10 +8,13 @@ import { addGradientSums, type GradientSum } from '../../shared/gradient-sum.js'
 import { makeLayout, weightsSha256 } from '../../shared/layout.js';
 import type { CompiledModel } from '../../shared/models/compile.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
+import { rowDigest, type RowDigest } from '../../shared/row-digest.js';
 import { ShardPlan } from '../../shared/shards.js';
 import { coveringNodes, TreeSum, type Range } from '../../shared/tree.js';
 
 const SHARDS = 6;
+const SEED = 5;
+const ALL: Range = { start: 0, count: SHARDS };
 const TRAINING_ROWS = 45;
 const VALIDATION_ROWS = 25;
 const TEST_ROWS = 30;
@@ -62,6 +65,23 @@ function shardSum({ round, stepInEpoch }: Round & { kind: 'step' }, shard: numbe
   };
 }
 
+/** Of the rows that the shards of a node use in a step. */
+function digestsOf(
+  { epoch, stepInEpoch }: Pick<Round & { kind: 'step' }, 'epoch' | 'stepInEpoch'>,
+  node: Range,
+): RowDigest[] {
+  const { microBatch } = plan;
+  return Array.from({ length: node.count }, (_, i) =>
+    rowDigest(
+      plan
+        .epochOrder(SEED, 0, epoch, node.start + i)
+        .subarray(stepInEpoch * microBatch, (stepInEpoch + 1) * microBatch),
+    ),
+  );
+}
+/** Of the first step. */
+const firstDigests = (node: Range): RowDigest[] => digestsOf({ epoch: 0, stepInEpoch: 0 }, node);
+
 function nodeSum(round: Round & { kind: 'step' }, node: Range): GradientSum {
   const tree = new TreeSum<GradientSum>(node, addGradientSums);
   let sum: GradientSum | undefined;
@@ -102,7 +122,10 @@ function partsOf(round: Round, cuts: readonly boolean[]): Part[] {
   const starts = Array.from({ length: SHARDS }, (_, i) => i).filter((i) => i === 0 || cuts[i] === true);
   return starts
     .flatMap((start, i) => coveringNodes({ start, count: (starts[i + 1] ?? SHARDS) - start }, SHARDS))
-    .map((node) => (trial: Trial) => trial.receivePartial(round.round, node, nodeSum(round, node)));
+    .map(
+      (node) => (trial: Trial) =>
+        trial.receivePartial(round.round, node, nodeSum(round, node), digestsOf(round, node)),
+    );
 }
 
 const newTrial = (
@@ -114,6 +137,7 @@ const newTrial = (
     fold: null,
     model,
     plan,
+    seed: SEED,
     epochs: 2,
     classes: CLASSES,
     validationRows,
@@ -121,6 +145,7 @@ const newTrial = (
     evaluationRows: EVALUATION_ROWS,
     rule: { optimizer, learningRate: () => 0.001 },
     weights: initial(),
+    now: () => 0,
   });
 
 const roundIn = (effects: readonly TrialEffect[]): Round | undefined =>
@@ -177,10 +202,10 @@ const reference = runTrial([ORDERLY]);
 
 describe('a trial', () => {
   test('ends in the same bits and the same summary whoever answers what, when and how often', () => {
-    const expected = reference.trial.summary([]);
+    const expected = reference.trial.summary();
     fc.assert(
       fc.property(fc.array(behaviour, { minLength: 1, maxLength: 12 }), (behaviours) => {
-        expect(runTrial(behaviours).trial.summary([])).toEqual(expected);
+        expect(runTrial(behaviours).trial.summary()).toEqual(expected);
       }),
       { numRuns: 150 },
     );
@@ -226,7 +251,7 @@ describe('a trial', () => {
   });
 
   test('counts every training row once an epoch', () => {
-    const { epochs } = reference.trial.summary([]);
+    const { epochs } = reference.trial.summary();
     expect(epochs.map(({ epoch, rows }) => [epoch, rows])).toEqual([
       [1, TRAINING_ROWS],
       [2, TRAINING_ROWS],
@@ -240,7 +265,7 @@ describe('a trial', () => {
     const sums = steps.flatMap((round) =>
       Array.from({ length: SHARDS }, (_, shard) => shardSum(round, shard)),
     );
-    const record = reference.trial.summary([]).epochs[1];
+    const record = reference.trial.summary().epochs[1];
     expect(record?.loss).toBeCloseTo(sums.reduce((sum, s) => sum + s.lossSum, 0) / TRAINING_ROWS, 10);
     expect(record?.accuracy).toBe(sums.reduce((sum, s) => sum + s.correct, 0) / TRAINING_ROWS);
   });
@@ -253,7 +278,7 @@ describe('a trial', () => {
     const cell = (truth: number, guess: number): number =>
       chunks.reduce((sum, { confusion }) => sum + (confusion[truth * CLASSES + guess] ?? 0), 0);
     const confusion = [0, 1, 2].map((truth) => [0, 1, 2].map((guess) => cell(truth, guess)));
-    expect(reference.trial.summary([]).test).toEqual({
+    expect(reference.trial.summary().test).toEqual({
       rows: TEST_ROWS,
       loss: chunks.reduce((sum, { lossSum }) => sum + lossSum, 0) / TEST_ROWS,
       accuracy: (cell(0, 0) + cell(1, 1) + cell(2, 2)) / TEST_ROWS,
@@ -263,7 +288,7 @@ describe('a trial', () => {
 
   test('without validation rows goes on without validation', () => {
     const { trial } = runTrial([ORDERLY], newTrial(new Adam(model.layout.trainable), 0));
-    const { validation, epochs } = trial.summary([]);
+    const { validation, epochs } = trial.summary();
     expect({ validation, valLoss: epochs.map(({ valLoss }) => valLoss) }).toEqual({
       validation: null,
       valLoss: [null, null],
@@ -285,8 +310,22 @@ describe('an answer that cannot be right', () => {
   ])('%s changes nothing', (_name, round, node, sum) => {
     const trial = newTrial();
     trial.start();
-    expect(trial.receivePartial(round, node, sum)).toEqual({ verdict: 'invalid', effects: [] });
-    expect(trial.receivePartial(0, { start: 0, count: 2 }, good).verdict).toBe('used');
+    expect(
+      trial.receivePartial(
+        round,
+        node,
+        sum,
+        node.start < SHARDS
+          ? firstDigests(node)
+          : [
+              [0, 0],
+              [0, 0],
+            ],
+      ),
+    ).toEqual({ verdict: 'invalid', effects: [] });
+    expect(
+      trial.receivePartial(0, { start: 0, count: 2 }, good, firstDigests({ start: 0, count: 2 })).verdict,
+    ).toBe('used');
   });
 
   test('is a chunk while a step is under way', () => {
@@ -343,7 +382,7 @@ describe('a gradient that is not finite', () => {
     trial.start();
     const sum = { rows: 12, lossSum, correct: 0, values: new Float32Array(model.layout.size) };
     sum.values[model.layout.size - 1] = values;
-    const { verdict, effects } = trial.receivePartial(0, { start: 0, count: SHARDS }, sum);
+    const { verdict, effects } = trial.receivePartial(0, ALL, sum, firstDigests(ALL));
     expect(verdict).toBe('used');
     expect(effects).toMatchObject([{ type: 'failed', error: { code: 'run-failed' } }]);
     expect(trial.currentWeights).toEqual(initial());
@@ -355,8 +394,9 @@ describe('a gradient that is not finite', () => {
     const values = new Float32Array(model.layout.size).fill(Number.NaN);
     const { effects } = trial.receivePartial(
       0,
-      { start: 0, count: SHARDS },
+      ALL,
       { rows: 12, lossSum: 0, correct: 0, values },
+      firstDigests(ALL),
     );
     const message = effects.map((effect) => (effect.type === 'failed' ? effect.error.message : '')).join('');
     expect(message).toMatch(/^epoch 1, step 1: .*not finite/);
@@ -367,8 +407,8 @@ describe('a gradient that is not finite', () => {
     trial.start();
     const values = new Float32Array(model.layout.size).fill(Number.NaN);
     const sum = { rows: 12, lossSum: 0, correct: 0, values };
-    trial.receivePartial(0, { start: 0, count: SHARDS }, sum);
-    expect(trial.receivePartial(0, { start: 0, count: SHARDS }, sum)).toEqual({
+    trial.receivePartial(0, ALL, sum, firstDigests(ALL));
+    expect(trial.receivePartial(0, ALL, sum, firstDigests(ALL))).toEqual({
       verdict: 'late',
       effects: [],
     });
