@@ -127,6 +127,8 @@ export class Run implements Tenant {
   private readonly roster = new Map<number, RosterEntry>();
   private readonly meter = new Meter();
   private readonly startedAt: number;
+  /** Its figures are as of then, whenever they are asked for. */
+  private endedAt = 0;
   private fingerprint: string | null;
   private fingerprintsSeen = new Set<string>();
   private failures = 0;
@@ -212,7 +214,7 @@ export class Run implements Tenant {
       weightsSha256: weightsOfRun(trials),
       trials,
       folds: foldStatistics(trials, options.config),
-      throughput: this.meter.report(options.clock.now()),
+      throughput: this.meter.report(this.endedAt),
       workers: [...this.roster.values()].map(({ worker: { hello }, examples }) => ({
         name: hello.name,
         host: hello.host,
@@ -228,7 +230,7 @@ export class Run implements Tenant {
         late: this.late,
         resumes: options.resumed?.resumes ?? 0,
       },
-      durationSeconds: (options.clock.now() - this.startedAt) / 1000,
+      durationSeconds: (this.endedAt - this.startedAt) / 1000,
     };
   }
 
@@ -468,9 +470,9 @@ export class Run implements Tenant {
       this.closeRound(record);
       if (end.status !== 'done' && record.started && !record.trial.isOver) this.checkpoint(record, false);
     }
-    this.meter.slotsChanged(this.options.clock.now(), 0);
+    this.endedAt = this.options.clock.now();
+    this.meter.slotsChanged(this.endedAt, 0);
     this.options.cluster.detach(this.number);
-    this.record({ type: 'ended', status: end.status, reason: end.error?.message ?? null });
     void this.finish(end);
   }
 
@@ -478,6 +480,7 @@ export class Run implements Tenant {
     for (const { checkpoints } of this.trials) await checkpoints.settled();
     // A failed last checkpoint may have changed how it ended.
     const last = this.state.kind === 'ending' ? this.state.end : end;
+    this.record({ type: 'ended', status: last.status, reason: last.error?.message ?? null });
     this.state = { kind: 'over', end: last };
     this.settle(last);
   }
