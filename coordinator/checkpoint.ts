@@ -97,9 +97,7 @@ export async function decodeCheckpoint(file: Uint8Array<ArrayBuffer>): Promise<C
   if (headerBytes > MAX_HEADER_BYTES || PREFIX_BYTES + headerBytes > bytes.byteLength) {
     throw damaged('its header is cut off');
   }
-  const header = Header.safeParse(
-    JSON.parse(bytes.subarray(PREFIX_BYTES, PREFIX_BYTES + headerBytes).toString('utf8')),
-  );
+  const header = Header.safeParse(parseJson(bytes.subarray(PREFIX_BYTES, PREFIX_BYTES + headerBytes)));
   if (!header.success) throw damaged(z.prettifyError(header.error));
   const { trial, identity, arrays: specs, ...rest } = header.data;
   const arrays: Record<string, Float32Array> = {};
@@ -111,6 +109,15 @@ export async function decodeCheckpoint(file: Uint8Array<ArrayBuffer>): Promise<C
     offset = end;
   }
   return { trial, identity, state: { ...rest, arrays } };
+}
+
+/** Undefined, which no header is, when it is no JSON. */
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(bytes.toString('utf8'));
+  } catch {
+    return undefined;
+  }
 }
 
 const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;

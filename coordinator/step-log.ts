@@ -1,4 +1,13 @@
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from 'node:fs';
 import { AtelierError } from '../shared/errors.js';
 
 const BYTES = Float64Array.BYTES_PER_ELEMENT;
@@ -17,6 +26,7 @@ export class StepLog {
     this.path = path;
     this.written = steps;
     if (steps === 0) return;
+    if (!existsSync(path)) throw new AtelierError('data', `${path} is missing: the run directory is damaged`);
     const file = openSync(path, 'r+');
     try {
       const { size } = fstatSync(file);

@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { writeFileAtomic } from '../../coordinator/files.js';
@@ -80,6 +81,28 @@ describe('a run directory', () => {
     const path = join(folder, 'link');
     symlinkSync(join(folder, 'nowhere'), path);
     atelierError('usage', () => made(path));
+  });
+
+  test('that a living process holds is refused, and the process is named', () => {
+    const directory = made(join(folder, 'held'));
+    const lock = join(directory.path, 'lock');
+    writeFileSync(lock, JSON.stringify({ pid: process.ppid, host: hostname() }));
+    expect(atelierError('usage', () => directory.lock()).message).toContain(
+      `in use by process ${process.ppid}`,
+    );
+  });
+
+  test.each([
+    ['that is gone', JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() })],
+    ['that died before it had said who it is', ''],
+  ])('is taken over from a process %s', (_name, owner) => {
+    const directory = made(join(folder, `gone-${owner.length}`));
+    const lock = join(directory.path, 'lock');
+    writeFileSync(lock, owner);
+    directory.lock();
+    expect(JSON.parse(readFileSync(lock, 'utf8'))).toMatchObject({ pid: process.pid });
+    directory.unlock();
+    expect(existsSync(lock)).toBe(false);
   });
 
   test('gets a name from the time and the model', () => {

@@ -2,7 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Adam } from '../../coordinator/optimizer/adam.js';
 import type { Optimizer, OptimizerState } from '../../coordinator/optimizer/optimizer.js';
-import { Trial, type Round, type TrialEffect, type Verdict } from '../../coordinator/trial.js';
+import {
+  Trial,
+  type Round,
+  type TrialEffect,
+  type TrialState,
+  type Verdict,
+} from '../../coordinator/trial.js';
 import type { ChunkResult } from '../../coordinator/evaluation-sum.js';
 import { addGradientSums, type GradientSum } from '../../shared/gradient-sum.js';
 import { makeLayout, weightsSha256 } from '../../shared/layout.js';
@@ -131,22 +137,27 @@ function partsOf(round: Round, cuts: readonly boolean[]): Part[] {
 const newTrial = (
   optimizer: Optimizer = new Adam(model.layout.trainable),
   validationRows = VALIDATION_ROWS,
+  state?: TrialState,
 ): Trial =>
-  new Trial({
-    trial: 0,
-    fold: null,
-    model,
-    plan,
-    seed: SEED,
-    epochs: 2,
-    classes: CLASSES,
-    validationRows,
-    testRows: TEST_ROWS,
-    evaluationRows: EVALUATION_ROWS,
-    rule: { optimizer, learningRate: () => 0.001, clipNorm: null },
-    weights: initial(),
-    now: () => 0,
-  });
+  new Trial(
+    {
+      trial: 0,
+      fold: null,
+      model,
+      plan,
+      seed: SEED,
+      epochs: 2,
+      classes: CLASSES,
+      validationRows,
+      testRows: TEST_ROWS,
+      evaluationRows: EVALUATION_ROWS,
+      rule: { optimizer, learningRate: () => 0.001, clipNorm: null },
+      result: { emaDecay: null, monitor: 'val-loss', patience: null, select: 'last' },
+      weights: initial(),
+      now: () => 0,
+    },
+    state,
+  );
 
 const roundIn = (effects: readonly TrialEffect[]): Round | undefined =>
   effects.find((effect) => effect.type === 'compute')?.round;
@@ -412,5 +423,119 @@ describe('a gradient that is not finite', () => {
       verdict: 'late',
       effects: [],
     });
+  });
+});
+
+/** A step or evaluation answered in an orderly way, by one answer for each shard or chunk; `limit` of them. */
+function answerSome(trial: Trial, round: Round, limit = Infinity): TrialEffect[] {
+  const parts = partsOf(round, ORDERLY.cuts);
+  return parts.slice(0, limit).flatMap((part) => part(trial).effects);
+}
+
+describe('a trial that goes on from a snapshot', () => {
+  /** A state as it comes back from a file. */
+  const saved = ({ arrays, ...rest }: TrialState): TrialState => ({
+    ...(JSON.parse(JSON.stringify(rest)) as Omit<TrialState, 'arrays'>),
+    arrays: Object.fromEntries(Object.entries(arrays).map(([name, values]) => [name, values.slice()])),
+  });
+  const TOTAL_ROUNDS = 2 * (plan.stepsPerEpoch + 1) + 1;
+
+  /** Goes through `rounds` rounds, then answers `parts` of the next one. */
+  function stopped(rounds: number, parts: number): Trial {
+    const trial = newTrial();
+    let round = roundIn(trial.start());
+    for (let n = 0; n < rounds && round !== undefined; n++) round = roundIn(answerSome(trial, round));
+    if (round !== undefined) answerSome(trial, round, parts);
+    return trial;
+  }
+
+  /** Answers are made up from the number of the round, which begins at 0 again: they are shifted back. */
+  function resume(state: TrialState, roundsBefore: number): Trial {
+    const trial = newTrial(undefined, undefined, state);
+    let round = roundIn(trial.start());
+    for (let n = roundsBefore; round !== undefined; n++) {
+      const { round: number } = round;
+      const asBefore = { ...round, round: n };
+      const parts: Part[] =
+        round.kind === 'step'
+          ? Array.from({ length: SHARDS }, (_, start) => ({ start, count: 1 })).map(
+              (node) => (t: Trial) =>
+                t.receivePartial(
+                  number,
+                  node,
+                  nodeSum(asBefore as Round & { kind: 'step' }, node),
+                  digestsOf(asBefore as Round & { kind: 'step' }, node),
+                ),
+            )
+          : Array.from(
+              { length: round.units },
+              (_, chunk) => (t: Trial) =>
+                t.receiveChunk(number, chunk, chunkResult(asBefore as Round & { kind: 'evaluate' }, chunk)),
+            );
+      const effects = parts.flatMap((part) => part(trial).effects);
+      round = roundIn(effects);
+    }
+    return trial;
+  }
+
+  test('at any round, with any part of it answered, ends in the same bits and the same summary', () => {
+    const expected = reference.trial.summary();
+    fc.assert(
+      fc.property(fc.nat(TOTAL_ROUNDS), fc.nat(SHARDS - 1), (rounds, parts) => {
+        const trial = stopped(rounds, parts);
+        // An evaluation may be over with its parts: the round that follows has nothing of it.
+        const { roundsDone } = trial;
+        expect(resume(saved(trial.snapshot()), roundsDone).summary()).toEqual(expected);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test('twice in a row does, too', () => {
+    const first = stopped(3, 2);
+    const second = newTrial(undefined, undefined, saved(first.snapshot()));
+    second.start();
+    expect(resume(saved(second.snapshot()), 3).summary()).toEqual(reference.trial.summary());
+  });
+
+  test('knows how far it is', () => {
+    for (let rounds = 0; rounds <= TOTAL_ROUNDS; rounds++) {
+      const trial = newTrial(undefined, undefined, saved(stopped(rounds, 0).snapshot()));
+      expect([trial.roundsDone, trial.remainingRounds]).toEqual([rounds, TOTAL_ROUNDS - rounds]);
+    }
+  });
+
+  test('has a snapshot that training does not change', () => {
+    const trial = stopped(2, 0);
+    const state = trial.snapshot();
+    const copy = saved(state);
+    const round = { kind: 'step', trial: 0, round: 2, units: SHARDS, epoch: 0, stepInEpoch: 2 } as const;
+    answerSome(trial, round);
+    expect(trial.roundsDone).toBe(3);
+    expect(state).toEqual(copy);
+  });
+
+  test('that is over asks for nothing', () => {
+    const trial = newTrial(undefined, undefined, saved(reference.trial.snapshot()));
+    expect({ effects: trial.start(), isOver: trial.isOver }).toEqual({ effects: [], isOver: true });
+  });
+});
+
+describe('an answer about other rows', () => {
+  const sum = { rows: 4, lossSum: 1, correct: 1, values: new Float32Array(model.layout.size) };
+  const node = { start: 0, count: 2 };
+  const right = firstDigests(node);
+
+  test.each([
+    ['of the next step', digestsOf({ epoch: 0, stepInEpoch: 1 }, node)],
+    ['of the shards exchanged', right.toReversed()],
+    ['of fewer shards', right.slice(1)],
+    ['of more shards', [...right, ...right]],
+    ['without any', []],
+  ])('(%s) changes nothing', (_name, digests) => {
+    const trial = newTrial();
+    trial.start();
+    expect(trial.receivePartial(0, node, sum, digests)).toEqual({ verdict: 'invalid', effects: [] });
+    expect(trial.receivePartial(0, node, sum, right).verdict).toBe('used');
   });
 });

@@ -1,0 +1,86 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { Atelier } from '../support/atelier.js';
+import { writeSmallFashionMnist } from '../support/idx-folder.js';
+import { readLines, readSummary } from '../support/run-files.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
+
+const folder = temporaryFolder();
+const data = join(folder, 'data');
+const at = (run: string): string => join(folder, run);
+const EPOCHS = ['--epochs', '6'];
+const train = (run: string, ...args: string[]): Atelier =>
+  new Atelier([
+    ...['train', '--model', 'lenet', '--dataset', data, '--validation-rows', '200', '--workers', '2'],
+    ...['--checkpoint-steps', '3', '--run-dir', at(run), ...EPOCHS, ...args],
+  ]);
+let undisturbed: string;
+
+beforeAll(async () => {
+  writeSmallFashionMnist(data, 3_000, 250);
+  // `Atelier` ends what the file leaves behind.
+  const { code, stderr } = await train('undisturbed').exit;
+  expect({ code, stderr }).toMatchObject({ code: 0 });
+  undisturbed = readSummary(at('undisturbed')).weightsSha256;
+});
+
+describe('a run that is stopped in the middle', () => {
+  test('and resumed ends in the same bits and the same metrics', async () => {
+    const first = train('stopped');
+    await first.says(/^Epoch 2\//m);
+    first.child.kill('SIGTERM');
+    expect(await first.exit).toMatchObject({ code: 4 });
+    const changed = await new Atelier(['train', '--resume', at('stopped'), '--epochs', '7']).exit;
+    expect(changed.code).toBe(2);
+    expect(changed.stderr).toContain('--epochs is 6, not 7');
+    const second = await new Atelier(['train', '--resume', at('stopped'), '--workers', '1']).exit;
+    expect({ code: second.code, stderr: second.stderr }).toMatchObject({ code: 0 });
+    const summary = readSummary(at('stopped'));
+    expect(summary.weightsSha256).toBe(undisturbed);
+    expect(summary.elasticity.resumes).toBe(1);
+    const hashes = (run: string): unknown[] =>
+      readLines(at(run), 'metrics.jsonl').map(({ epoch, weightsSha256 }) => [epoch, weightsSha256]);
+    expect(hashes('stopped')).toEqual(hashes('undisturbed'));
+    const done = await new Atelier(['train', '--resume', at('stopped')]).exit;
+    expect(done.code).toBe(0);
+    expect(done.stdout).toContain('is done: there is nothing to resume');
+  });
+});
+
+describe('a run that loses a worker', () => {
+  test('starts it again and ends in the same bits', async () => {
+    const atelier = train('killed');
+    await atelier.says(/^Epoch 1\//m);
+    const workers = atelier.workers();
+    expect(workers).toHaveLength(2);
+    process.kill(workers[0] ?? 0, 'SIGKILL');
+    const { code, stderr } = await atelier.exit;
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    expect(readSummary(at('killed')).weightsSha256).toBe(undisturbed);
+    const events = readLines(at('killed'), 'events.jsonl').map(({ type }) => type);
+    expect(events).toContain('worker-left');
+    expect(events).toContain('worker-restarted');
+  });
+});
+
+describe('a cross-validation', () => {
+  test('leaves a model and metrics for each fold, and their statistics', async () => {
+    const args = ['--model', 'lenet', '--dataset', data, '--folds', '3', '--epochs', '1', '--workers', '2'];
+    const { code, stderr } = await new Atelier(['kfold', ...args, '--run-dir', at('folds')]).exit;
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    const { folds, trials } = readSummary(at('folds'));
+    const accuracies = trials.map(({ validation }) => validation?.accuracy ?? 0);
+    expect(trials.map(({ fold }) => fold)).toEqual([0, 1, 2]);
+    expect(folds?.n).toBe(3);
+    expect(folds?.mean).toBeCloseTo(accuracies.reduce((sum, x) => sum + x, 0) / 3, 12);
+    expect(new Set(trials.map(({ weightsSha256 }) => weightsSha256)).size).toBe(3);
+    for (const fold of ['0', '1', '2']) {
+      const path = join(at('folds'), 'folds', fold);
+      expect(readdirSync(join(path, 'model')).sort()).toEqual(['model.json', 'weights.bin']);
+      expect(readLines(path, 'metrics.jsonl')).toMatchObject([
+        { trial: Number(fold), epoch: 1, rows: 2_000 },
+      ]);
+    }
+  });
+});
