@@ -1,0 +1,157 @@
+import type { RunMemory } from '../../worker/slot.js';
+import type { Compute } from '../../worker/compute-pool.js';
+import type { Chance, SimProcess } from './world.js';
+
+/*
+ * What slots compute in a simulation: no gradient, but numbers that depend on every bit of the weights, on every row
+ * and its contents, and on the address that random layers draw from. They are exact float32 values of very different
+ * magnitudes, so that adding them in another order gives another sum.
+ */
+
+/** FNV-1a over words, then mixed (the finalizer of MurmurHash3). */
+function hashOf(words: ArrayLike<number>, start: number): number {
+  let h = start;
+  for (let i = 0; i < words.length; i++) h = Math.imul(h ^ (words[i] as number), 0x01000193);
+  return mix(h);
+}
+
+function mix(value: number): number {
+  let h = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** An integer of up to 20 bits times a power of two from 2^-12 to 2^11: exact in float32. */
+const number = (hash: number): number => ((hash & 0xfffff) - 0x80000) * 2 ** ((hash >>> 27) - 12 - 8);
+
+/** Where rows are read: images of a few bytes, one label each. */
+export interface ToyRows {
+  readonly images: Uint8Array;
+  readonly labels: Uint8Array;
+  readonly imageBytes: number;
+  readonly classes: number;
+}
+
+const bitsOf = (weights: Float32Array): Uint32Array =>
+  new Uint32Array(weights.buffer, weights.byteOffset, weights.length);
+
+function hashOfRow(row: number, { images, labels, imageBytes }: ToyRows, start: number): number {
+  const pixels = images.subarray(row * imageBytes, (row + 1) * imageBytes);
+  return hashOf(pixels, hashOf([row, labels[row] as number], start));
+}
+
+/** Sums over the rows go to `out`. */
+export function toyGradient(
+  weights: Float32Array,
+  rows: Uint32Array,
+  seed: Int32Array,
+  data: ToyRows,
+  out: Float32Array,
+): { lossSum: number; correct: number } {
+  const start = hashOf(seed, hashOf(bitsOf(weights), 1));
+  out.fill(0);
+  let lossSum = 0;
+  let correct = 0;
+  for (const row of rows) {
+    let hash = hashOfRow(row, data, start);
+    lossSum += hash / 3e8;
+    correct += hash & 1;
+    for (let i = 0; i < out.length; i++) {
+      hash = mix(hash + 0x9e3779b9);
+      out[i] = (out[i] as number) + number(hash);
+    }
+  }
+  return { lossSum, correct };
+}
+
+export function toyEvaluation(
+  weights: Float32Array,
+  rows: Uint32Array,
+  data: ToyRows,
+): { lossSum: number; confusion: Uint32Array } {
+  const start = hashOf(bitsOf(weights), 2);
+  const confusion = new Uint32Array(data.classes ** 2);
+  let lossSum = 0;
+  for (const row of rows) {
+    const hash = hashOfRow(row, data, start);
+    lossSum += hash / 3e8;
+    const cell = (data.labels[row] as number) * data.classes + (hash % data.classes);
+    confusion[cell] = (confusion[cell] ?? 0) + 1;
+  }
+  return { lossSum, confusion };
+}
+
+export interface ToyPoolOptions {
+  readonly owner: SimProcess;
+  readonly chance: Chance;
+  readonly slots: number;
+  /** Simulated time of one task on an idle slot. */
+  readonly taskMs: number;
+  readonly imageBytes: number;
+  readonly classes: number;
+}
+
+/** Everyone's fingerprint. */
+const FINGERPRINT = 'f'.repeat(64);
+
+/** The slots of a simulated worker: tasks wait in a queue and take simulated time. */
+export class ToyPool implements Compute {
+  private readonly options: ToyPoolOptions;
+  private readonly queue: (() => void)[] = [];
+  private idle: number;
+  /** The next task fails. */
+  isBroken = false;
+
+  constructor(options: ToyPoolOptions) {
+    this.options = options;
+    this.idle = options.slots;
+  }
+
+  gradient: Compute['gradient'] = ({ run, weights, rows, seed, out }) =>
+    this.run((computeMs) => {
+      const data = this.rowsOf(run);
+      const figures = toyGradient(new Float32Array(weights.values), rows, seed, data, new Float32Array(out));
+      return { ...figures, computeMs, fallback: null, retries: 0 };
+    });
+
+  evaluate: Compute['evaluate'] = ({ run, weights, rows }) =>
+    this.run((computeMs) => ({
+      ...toyEvaluation(new Float32Array(weights.values), rows, this.rowsOf(run)),
+      computeMs,
+      retries: 0,
+    }));
+
+  prepare: Compute['prepare'] = () => this.run(() => ({ fingerprint: FINGERPRINT, fallback: null }));
+
+  private rowsOf({ rows: { images, labels } }: RunMemory): ToyRows {
+    const { imageBytes, classes } = this.options;
+    return { images: new Uint8Array(images), labels: new Uint8Array(labels), imageBytes, classes };
+  }
+
+  private run<Result>(task: (computeMs: number) => Result): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.queue.push(() => {
+        const { chance, taskMs, owner } = this.options;
+        const ms = taskMs * chance.between(0.5, 1.5);
+        // As in a slot, the weights are read when the task begins, the result is there when it ends.
+        const result = task(ms);
+        owner.clock.after(ms, () => {
+          this.idle++;
+          if (this.isBroken) reject(new Error('a simulated slot broke'));
+          else resolve(result);
+          this.next();
+        });
+      });
+      this.next();
+    });
+  }
+
+  private next(): void {
+    while (this.idle > 0) {
+      const task = this.queue.shift();
+      if (task === undefined) return;
+      this.idle--;
+      task();
+    }
+  }
+}
