@@ -4,6 +4,8 @@ import { performance } from 'node:perf_hooks';
 import { mutations } from './mutations.js';
 import { simulate } from './simulate.js';
 
+const say = (text: string): boolean => process.stdout.write(`${text}\n`);
+
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '1000' },
@@ -39,24 +41,24 @@ for (let seed = first; seed < first + count; seed++) {
   starved += outcome.starved;
   for (const [fault, times] of Object.entries(outcome.faults))
     faults.set(fault, (faults.get(fault) ?? 0) + times);
-  if (single) console.log(outcome.log.join('\n'));
+  if (single) say(outcome.log.join('\n'));
   if (outcome.problem === null) continue;
   failed.push(seed);
-  console.log(`seed ${seed}: ${outcome.problem}\n  replay: npm run simulate -- --seed ${seed}`);
+  say(`seed ${seed}: ${outcome.problem}\n  replay: npm run simulate -- --seed ${seed}`);
   if (values.mutate !== undefined) break;
 }
 undo();
 
 const seconds = (performance.now() - startedAt) / 1000;
 const total = [...faults.values()].reduce((sum, times) => sum + times, 0);
-console.log(
+say(
   `${failed.length} of ${single ? 1 : count} seeds failed; ${total} faults, ${starved} runs resumed after they had too few ` +
     `workers, ${(simulatedMs / 3_600_000).toFixed(1)} simulated hours, ${happenings} happenings, ${seconds.toFixed(1)} s`,
 );
-console.log([...faults].map(([fault, times]) => `${fault} ${times}`).join(', '));
+say([...faults].map(([fault, times]) => `${fault} ${times}`).join(', '));
 if (values.mutate !== undefined) {
   const caught = failed[0];
-  console.log(
+  say(
     caught === undefined
       ? `${values.mutate} was NOT caught`
       : `${values.mutate} was caught by seed ${caught}`,

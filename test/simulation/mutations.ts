@@ -58,8 +58,9 @@ export const mutations: Readonly<Record<string, () => () => void>> = {
           const { phase } = this;
           if (answer.verdict !== 'late' || phase.kind !== 'step' || phase.round?.round !== round)
             return answer;
-          const other = [...(phase.sum?.held.values() ?? [])].find(({ values }) => values !== null);
-          if (other?.values != null && sum.values !== null) addInPlace(other.values, sum.values);
+          const held =
+            [...(phase.sum?.held.values() ?? [])].find(({ values }) => values !== null)?.values ?? undefined;
+          if (held !== undefined && sum.values !== null) addInPlace(held, sum.values);
           return answer;
         },
     ),

@@ -188,7 +188,7 @@ class Simulation {
     const needed = this.workers.length < this.minWorkers;
     if (this.end !== undefined || this.workers.length >= this.workersWanted) return;
     if (!needed && this.chance.hits(0.4)) return;
-    const delayMs = this.chance.hits(0.03) ? 100_000 : this.chance.between(0, 8_000);
+    const delayMs = this.chance.hits(0.15) ? 100_000 : this.chance.between(0, 8_000);
     this.world.after(delayMs, () => this.startWorker(0));
   }
 
