@@ -19,6 +19,11 @@ export default defineConfig({
     maxConcurrency: 2,
     reporters: ['default', './dist/test/support/count-reporter.js'],
     env: { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
-    projects: [group('unit', 0, 20_000), group('integration', 1, 60_000), group('e2e', 2, 180_000)],
+    projects: [
+      group('unit', 0, 20_000),
+      group('simulation', 1, 120_000),
+      group('integration', 2, 60_000),
+      group('e2e', 3, 180_000),
+    ],
   },
 });

@@ -47,7 +47,7 @@ export class TrialWork {
   private weights: WeightMemory;
   /** The newest round that parameters have come for. */
   private round: Round | undefined;
-  private epochOrders = new Map<number, Uint32Array>();
+  private epochOrders = new Map<number, Promise<Uint32Array>>();
   private ordersEpoch = -1;
 
   /** @param payload bitmap of training rows, bitmap of validation rows. Throws AtelierError `protocol`. */
@@ -173,17 +173,23 @@ export class TrialWork {
   }
 
   /** The shard's rows in this epoch's order, all of them present. Drawn once an epoch. */
-  private async epochOrder(epoch: number, shard: number): Promise<Uint32Array> {
+  private epochOrder(epoch: number, shard: number): Promise<Uint32Array> {
     if (epoch !== this.ordersEpoch) {
       this.epochOrders = new Map();
       this.ordersEpoch = epoch;
     }
     let order = this.epochOrders.get(shard);
     if (order === undefined) {
-      order = this.plan.epochOrder(this.context.spec.seed, this.trial, epoch, shard);
+      order = this.presentOrder(epoch, shard);
       this.epochOrders.set(shard, order);
-      await this.context.store.ensure(order);
     }
+    // Who asks later waits for the rows too: an earlier round may have been answered elsewhere before they came.
+    return order;
+  }
+
+  private async presentOrder(epoch: number, shard: number): Promise<Uint32Array> {
+    const order = this.plan.epochOrder(this.context.spec.seed, this.trial, epoch, shard);
+    await this.context.store.ensure(order);
     return order;
   }
 

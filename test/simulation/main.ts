@@ -1,47 +1,67 @@
-/** `npm run simulate -- [--seeds N] [--seed N] [--mutate NAME]`. */
+/** `npm run simulate -- [--seeds N] [--first N] [--seed N] [--mutate NAME]`: simulated clusters, one for each seed. */
 import { parseArgs } from 'node:util';
-import { mutations, plant } from './mutations.js';
-import { simulate } from './world.js';
+import { performance } from 'node:perf_hooks';
+import { mutations } from './mutations.js';
+import { simulate } from './simulate.js';
+
+const say = (text: string): boolean => process.stdout.write(`${text}\n`);
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: 'string', default: '10000' },
+    seeds: { type: 'string', default: '1000' },
+    first: { type: 'string', default: '1' },
     seed: { type: 'string' },
     mutate: { type: 'string' },
   },
 });
+
+const single = values.seed !== undefined;
+const first = Number(values.seed ?? values.first);
+const count = single ? 1 : Number(values.seeds);
+if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count))
+  throw new Error('--seed, --seeds and --first are integers');
+
+let undo = (): void => undefined;
 if (values.mutate !== undefined) {
-  if (!(values.mutate in mutations)) {
-    process.stderr.write(`--mutate: one of ${Object.keys(mutations).join(', ')}\n`);
-    process.exit(2);
-  }
-  plant(values.mutate as keyof typeof mutations);
+  const mutate = mutations[values.mutate];
+  if (mutate === undefined) throw new Error(`--mutate is one of ${Object.keys(mutations).join(', ')}`);
+  undo = mutate();
 }
-const first = values.seed === undefined ? 0 : Number(values.seed);
-const count = values.seed === undefined ? Number(values.seeds) : 1;
-const startedAt = Date.now();
-let faults = 0;
-let failed = 0;
+
+const startedAt = performance.now();
+const faults = new Map<string, number>();
+const failed: number[] = [];
 let simulatedMs = 0;
+let happenings = 0;
+let starved = 0;
 for (let seed = first; seed < first + count; seed++) {
   const outcome = await simulate(seed);
-  faults += outcome.faults.length;
   simulatedMs += outcome.simulatedMs;
-  if (outcome.problems.length > 0) {
-    failed++;
-    process.stdout.write(
-      `seed ${seed} fails: ${outcome.problems.join('; ')}\n  faults: ${outcome.faults.join(', ')}\n` +
-        `  replay: npm run simulate -- --seed ${seed}\n`,
-    );
-    if (values.mutate !== undefined || failed >= 5) break;
-  }
-  if (count > 1 && (seed + 1) % 1_000 === 0) {
-    process.stdout.write(
-      `${seed + 1} seeds, ${faults} faults, ${failed} failed, ${(Date.now() - startedAt) / 1000} s\n`,
-    );
-  }
+  happenings += outcome.happenings;
+  starved += outcome.starved;
+  for (const [fault, times] of Object.entries(outcome.faults))
+    faults.set(fault, (faults.get(fault) ?? 0) + times);
+  if (single) say(outcome.log.join('\n'));
+  if (outcome.problem === null) continue;
+  failed.push(seed);
+  say(`seed ${seed}: ${outcome.problem}\n  replay: npm run simulate -- --seed ${seed}`);
+  if (values.mutate !== undefined) break;
 }
-process.stdout.write(
-  `${count} seeds: ${failed} failed, ${faults} faults in ${(simulatedMs / 1000).toFixed(0)} simulated s, ${(Date.now() - startedAt) / 1000} s\n`,
+undo();
+
+const seconds = (performance.now() - startedAt) / 1000;
+const total = [...faults.values()].reduce((sum, times) => sum + times, 0);
+say(
+  `${failed.length} of ${single ? 1 : count} seeds failed; ${total} faults, ${starved} runs resumed after they had too few ` +
+    `workers, ${(simulatedMs / 3_600_000).toFixed(1)} simulated hours, ${happenings} happenings, ${seconds.toFixed(1)} s`,
 );
-process.exitCode = failed > 0 ? 1 : 0;
+say([...faults].map(([fault, times]) => `${fault} ${times}`).join(', '));
+if (values.mutate !== undefined) {
+  const caught = failed[0];
+  say(
+    caught === undefined
+      ? `${values.mutate} was NOT caught`
+      : `${values.mutate} was caught by seed ${caught}`,
+  );
+  process.exitCode = caught === undefined ? 1 : 0;
+} else process.exitCode = failed.length === 0 ? 0 : 1;

@@ -1,69 +1,79 @@
-/**
- * Faults planted into the real classes, to see that the simulation would find them. Each returns what puts the
- * class right again.
- */
-import { MemoryJournal } from './memory-journal.js';
+import { Scheduler } from '../../coordinator/scheduler.js';
 import { Trial } from '../../coordinator/trial.js';
-import { addGradientSums, type GradientSum } from '../../shared/gradient-sum.js';
+import { Adam } from '../../coordinator/optimizer/adam.js';
+import { addInPlace, type GradientSum } from '../../shared/gradient-sum.js';
 import { TreeSum, type Range } from '../../shared/tree.js';
 
-function patch<Key extends string>(
-  prototype: Partial<Record<Key, unknown>>,
-  key: Key,
-  make: (original: unknown) => unknown,
+/** Replaces a method; returns what puts it back. */
+function patch(
+  target: object,
+  name: string,
+  make: (real: (...args: never[]) => unknown) => unknown,
 ): () => void {
-  const original = prototype[key];
-  prototype[key] = make(original);
-  return () => (prototype[key] = original);
+  const methods = target as Record<string, unknown>;
+  const real = methods[name] as (...args: never[]) => unknown;
+  methods[name] = make(real);
+  return () => (methods[name] = real);
 }
 
-type Prototype = Partial<Record<string, unknown>>;
+interface TreeInside {
+  arrived?: unknown;
+  left?: number;
+  readonly root: Range;
+  readonly combine: (left: unknown, right: unknown) => unknown;
+  readonly covered: Uint8Array;
+}
 
-export const mutations = {
-  /** Partials are added in the order of their arrival. */
-  'arrival-order': (): (() => void) =>
-    patch(TreeSum.prototype as unknown as Prototype, 'add', () => {
-      const sums = new WeakMap<object, { leaves: number; sum: GradientSum }>();
-      return function (this: { root: Range; covered: Uint8Array }, node: Range, value: GradientSum) {
-        const before = sums.get(this);
-        const sum = before === undefined ? value : addGradientSums(before.sum, value);
-        const leaves = (before?.leaves ?? 0) + node.count;
-        sums.set(this, { leaves, sum });
-        this.covered.fill(1, node.start - this.root.start, node.start - this.root.start + node.count);
-        return leaves === this.root.count ? sum : undefined;
-      };
-    }),
-  /** A second answer for the same shards counts again. */
-  'duplicate-taken': (): (() => void) =>
-    patch(TreeSum.prototype as unknown as Prototype, 'overlaps', (original) => {
-      return function (this: { held: Map<string, { lossSum: number }> }, node: Range) {
-        const overlaps = (original as (node: Range) => boolean).call(this, node);
-        if (overlaps) for (const held of this.held.values()) held.lossSum += 1;
-        return overlaps;
-      };
-    }),
-  /** A late answer of an earlier round counts in the current one. */
-  'stale-round': (): (() => void) =>
-    patch(Trial.prototype as unknown as Prototype, 'receivePartial', (original) => {
-      return function (this: { phase: { round?: { round: number } } }, round: number, ...rest: unknown[]) {
-        const current = this.phase.round?.round ?? round;
-        return (original as (...args: unknown[]) => unknown).call(this, current, ...rest);
-      };
-    }),
-  /** A checkpoint keeps the ledger, but not the figures of the epoch in work. */
-  'totals-lost': (): (() => void) =>
-    patch(Trial.prototype as unknown as Prototype, 'snapshot', (original) => {
-      return function (this: Trial) {
-        const state = (original as () => ReturnType<Trial['snapshot']>).call(this);
-        return {
-          ...state,
-          epochTotals: { rows: state.epochTotals.rows, lossSum: 0, correct: 0, seconds: 0 },
-        };
-      };
-    }),
-  /** A resumed run keeps the metrics of epochs that come again. */
-  'metrics-kept': (): (() => void) =>
-    patch(MemoryJournal.prototype as unknown as Prototype, 'rewriteEpochs', () => () => undefined),
+interface TrialInside {
+  readonly phase: { kind: string; round?: { round: number }; sum?: { held: Map<string, GradientSum> } };
+}
+
+/**
+ * Faults planted in the real classes while a simulation runs: it must notice each of them. Every one returns what
+ * undoes it.
+ */
+export const mutations: Readonly<Record<string, () => () => void>> = {
+  /** Partials are added as they come, not along the tree. */
+  'arrival-order': () =>
+    patch(
+      TreeSum.prototype,
+      'add',
+      () =>
+        function add(this: TreeInside, node: Range, value: unknown): unknown {
+          this.covered.fill(1, node.start - this.root.start, node.start - this.root.start + node.count);
+          this.arrived = this.arrived === undefined ? value : this.combine(this.arrived, value);
+          this.left = (this.left ?? this.root.count) - node.count;
+          return this.left === 0 ? this.arrived : undefined;
+        },
+    ),
+  /** A partial that comes a second time is added a second time. */
+  'duplicate-taken': () =>
+    patch(
+      Trial.prototype,
+      'receivePartial',
+      (real) =>
+        function receivePartial(this: TrialInside, ...args: never[]): unknown {
+          const [round, , sum] = args as unknown as [number, Range, GradientSum];
+          const answer = real.apply(this, args) as { verdict: string };
+          const { phase } = this;
+          if (answer.verdict !== 'late' || phase.kind !== 'step' || phase.round?.round !== round)
+            return answer;
+          const held =
+            [...(phase.sum?.held.values() ?? [])].find(({ values }) => values !== null)?.values ?? undefined;
+          if (held !== undefined && sum.values !== null) addInPlace(held, sum.values);
+          return answer;
+        },
+    ),
+  /** A resumed run begins with a fresh optimizer. */
+  'optimizer-forgotten': () => patch(Adam.prototype, 'restore', () => () => undefined),
+  /** What a lost worker held is not leased again. */
+  'lease-lost': () =>
+    patch(
+      Scheduler.prototype,
+      'leave',
+      () =>
+        function leave(this: { readonly workers: Map<number, unknown> }, worker: number): void {
+          this.workers.delete(worker);
+        },
+    ),
 };
-
-export const plant = (name: keyof typeof mutations): (() => void) => mutations[name]();
