@@ -373,11 +373,16 @@ export class Run implements Tenant {
 
   /** Starts as many trials as may run at once. */
   private startTrials(): void {
-    const limit = this.options.config.foldConcurrency ?? Infinity;
+    const { foldConcurrency, studyFaults } = this.options.config;
+    const limit = studyFaults ? 1 : (foldConcurrency ?? Infinity);
     let active = this.trials.filter(({ started, trial }) => started && !trial.isOver).length;
     for (const record of this.trials) {
       if (active >= limit) return;
       if (record.started || record.trial.isOver) continue;
+      const before = this.trials[record.plan.trial - 1];
+      if (studyFaults && before !== undefined && record.trial.roundsDone === 0) {
+        record.trial.inherit(before.trial.currentWeights);
+      }
       record.started = true;
       active++;
       this.carryOut(record, record.trial.start());

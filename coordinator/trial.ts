@@ -260,6 +260,12 @@ export class Trial {
     };
   }
 
+  /** Begins with other parameters than fresh ones: the study's fault. */
+  inherit(weights: Float32Array): void {
+    invariant(this.roundsDone === 0, 'only a trial that has not begun inherits');
+    this.weights.set(weights);
+  }
+
   /** Begins, or goes on where the state given says. A trial that is over has nothing to do. */
   start(): TrialEffect[] {
     if (this.phase.kind === 'over') return [];

@@ -72,6 +72,12 @@ export const TrainingConfig = z.strictObject({
     .boolean()
     .default(false)
     .describe('with --folds: also train on all rows, and test that model once'),
+  studyFaults: z
+    .boolean()
+    .default(false)
+    .describe(
+      "with --folds: the study's faults: each fold goes on with the weights of the one before, pixels are not scaled",
+    ),
   seed: z.int().min(0).max(MAX_SEED).default(1).describe('seed of every random number'),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
@@ -149,6 +155,7 @@ export type RunConfig = z.infer<typeof RunConfig>;
 export const exampleRecipe = (config: TrainingConfig): ExampleRecipe => ({
   augmentation: augmentationOf(config),
   labelSmoothing: config.labelSmoothing,
+  pixelMax: config.studyFaults ? 1 : 255,
 });
 
 /** `batchSize` as a flag. */

@@ -102,5 +102,7 @@ export const ExampleRecipe = z.strictObject({
   augmentation: Augmentation.nullable(),
   /** Of each label, this part is shared out over all classes (Szegedy et al. 2016, section 7). */
   labelSmoothing: z.number().min(0).lt(1),
+  /** Pixels are divided by this, in training and in evaluation: 255, or 1 for the study's unscaled ones. */
+  pixelMax: z.number().positive(),
 });
 export type ExampleRecipe = z.infer<typeof ExampleRecipe>;

@@ -7,8 +7,6 @@ import type { RunSpec } from '../shared/protocol/messages.js';
 import { feedRandomLayers } from './random-layers.js';
 import { tf } from './tensorflow.js';
 
-const PIXEL_MAX = 255;
-
 /** A tensor of the layout and the model's variable for it. */
 export interface Weight {
   readonly spec: TensorSpec;
@@ -35,6 +33,7 @@ export class ModelProgram {
   readonly inputShape: readonly number[];
   readonly classes: number;
   readonly labelSmoothing: number;
+  private readonly pixelMax: number;
   /** In layout order. */
   readonly trainable: readonly Weight[];
   /** In layout order. */
@@ -48,6 +47,7 @@ export class ModelProgram {
     this.inputShape = (model.inputs[0]?.shape.slice(1) ?? []) as number[];
     this.classes = spec.dataset.classNames.length;
     this.labelSmoothing = spec.recipe.labelSmoothing;
+    this.pixelMax = spec.recipe.pixelMax;
     const weights = matchWeights(model, spec.layout.tensors);
     this.trainable = weights.filter(({ spec: tensor }) => tensor.offset < spec.layout.trainable);
     this.state = weights.filter(({ spec: tensor }) => tensor.offset >= spec.layout.trainable);
@@ -121,7 +121,7 @@ export class ModelProgram {
   }
 
   private scale(pixels: Tensor): Tensor {
-    return tf.div(tf.reshape(pixels, [-1, ...this.inputShape]), PIXEL_MAX);
+    return tf.div(tf.reshape(pixels, [-1, ...this.inputShape]), this.pixelMax);
   }
 
   private noteLayers(): void {

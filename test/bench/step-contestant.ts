@@ -40,7 +40,7 @@ const spec: RunSpec = {
   shards: 1,
   evaluationRows: batchRows,
   step: mode === 'eager' ? 'eager' : 'compiled',
-  recipe: { augmentation: augmentationOf(parseRunConfig({ augment })), labelSmoothing: 0 },
+  recipe: { augmentation: augmentationOf(parseRunConfig({ augment })), labelSmoothing: 0, pixelMax: 255 },
   dataset: dataset.info,
   layout: model.layout,
   topology: { ...model.training },

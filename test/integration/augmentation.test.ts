@@ -60,7 +60,7 @@ describe.each(['compiled', 'eager'] as const)('a %s slot', async (step) => {
   const augmented = {
     ...fixture.spec,
     step,
-    recipe: { augmentation: AUGMENTATIONS.strong, labelSmoothing: 0.1 },
+    recipe: { augmentation: AUGMENTATIONS.strong, labelSmoothing: 0.1, pixelMax: 255 },
   };
   const pool = new ComputePool(1);
   pools.push(pool);

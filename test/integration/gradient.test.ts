@@ -49,7 +49,7 @@ const specOf = ({ layout, training }: CompiledModel): RunSpec => ({
   shards: SHARDS,
   evaluationRows: 250,
   step: 'auto',
-  recipe: { augmentation: null, labelSmoothing: 0 },
+  recipe: { augmentation: null, labelSmoothing: 0, pixelMax: 255 },
   dataset: dataset.info,
   layout,
   topology: { ...training },

@@ -37,7 +37,7 @@ export async function modelFixture(
       shards: 8,
       evaluationRows: 50,
       step,
-      recipe: { augmentation: null, labelSmoothing: 0 },
+      recipe: { augmentation: null, labelSmoothing: 0, pixelMax: 255 },
       dataset: {
         name: 'made-up',
         sha256: '0'.repeat(64),

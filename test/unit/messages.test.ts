@@ -23,7 +23,7 @@ const spec: RunSpec = {
   shards: 8,
   evaluationRows: 250,
   step: 'auto',
-  recipe: { augmentation: AUGMENTATIONS.study, labelSmoothing: 0.1 },
+  recipe: { augmentation: AUGMENTATIONS.study, labelSmoothing: 0.1, pixelMax: 255 },
   dataset: {
     name: 'made-up',
     sha256: 'a'.repeat(64),
