@@ -225,15 +225,12 @@ export class Scheduler {
     const eligible = [...this.workers.values()].filter(
       (worker) => !worker.draining && !isOverdue(worker, now),
     );
-    // First those with an idle slot, then those that would have one when their oldest lease ends.
-    for (const isHungry of [hasIdleSlot, hasNothingWaiting]) {
-      for (const job of this.readyJobs()) {
-        if (isHeld(job.group)) continue;
-        const able = eligible.filter(({ groups }) => groups.has(job.group));
-        const hungry = able.filter(isHungry);
-        if (hungry.length > 0) this.assignJob(job, hungry, able, now, assignments);
-      }
-    }
+    this.assignTo(hasIdleSlot, eligible, now, isHeld, assignments);
+    // Beyond a wave for every slot, the next lease may wait where the one before is computed, and hides the way there.
+    // Less than a wave is better kept for whoever is idle first: the barrier of a round would wait for it.
+    const free = this.readyJobs().reduce((sum, job) => sum + job.free, 0);
+    const slots = eligible.reduce((sum, worker) => sum + worker.slots, 0);
+    if (free >= slots) this.assignTo(hasNothingWaiting, eligible, now, isHeld, assignments);
     this.speculate(eligible, now, assignments, isHeld);
     return assignments;
   }
@@ -268,6 +265,21 @@ export class Scheduler {
 
   // ---- leasing ---------------------------------------------------------------------------------------------
 
+  private assignTo(
+    isHungry: (worker: WorkerState) => boolean,
+    eligible: readonly WorkerState[],
+    now: number,
+    isHeld: (group: number) => boolean,
+    out: Assignment[],
+  ): void {
+    for (const job of this.readyJobs()) {
+      if (isHeld(job.group)) continue;
+      const able = eligible.filter(({ groups }) => groups.has(job.group));
+      const hungry = able.filter(isHungry);
+      if (hungry.length > 0) this.assignJob(job, hungry, able, now, out);
+    }
+  }
+
   /** Jobs with units nobody holds, in the order in which they should get slots. */
   private readyJobs(): JobState[] {
     return [...this.jobs.values()]
@@ -293,26 +305,23 @@ export class Scheduler {
     const unitMs = this.unitTimes(eligible, speedKey);
     const rateOf = (worker: WorkerState): number => 1 / (unitMs.get(worker.id) ?? 1);
     const slots = eligible.reduce((sum, worker) => sum + worker.slots, 0);
-    const totalRate = eligible.reduce((sum, worker) => sum + rateOf(worker), 0);
 
     // The slots this round should be spread over: its share, rounded up so that the last wave is full too.
     const activeJobs = [...this.jobs.values()].filter((other) => other.undone > 0).length;
     const share = Math.min(current.units, Math.max(1, slots / activeJobs));
     const perSlot = Math.floor(current.units / share);
     const wanted = activeJobs === 1 ? slots : Math.min(slots, Math.ceil(current.units / perSlot));
-    const wantedRate = (wanted / slots) * totalRate;
-
     const fastestFirst = [...hungry].sort((a, b) => rateOf(b) - rateOf(a) || a.id - b.id);
     const picked: WorkerState[] = [];
-    let rate = 0;
+    let pickedSlots = 0;
     for (const worker of fastestFirst) {
-      if (rate >= wantedRate * 0.999) break;
+      if (pickedSlots >= wanted) break;
       picked.push(worker);
-      rate += rateOf(worker);
+      pickedSlots += worker.slots;
     }
-    const portion = rate >= wantedRate * 0.9 ? 1 : rate / wantedRate;
-    const units =
-      portion === 1 ? job.free : Math.min(job.free, Math.max(1, Math.round(current.units * portion)));
+    // What is left waits for the next slots that become idle.
+    const part = Math.min(1, pickedSlots / wanted);
+    const units = part === 1 ? job.free : Math.min(job.free, Math.max(1, Math.round(current.units * part)));
 
     const loads = picked.map((worker) => ({
       worker,
