@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { addTokenCommand } from './token.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addVerifyCommand } from './verify.js';
 import { addWorkerCommand } from './worker.js';
@@ -16,7 +17,8 @@ addTrainCommand(program);
 addKfoldCommand(program);
 addVerifyCommand(program);
 addWorkerCommand(program);
-for (const command of program.commands)
+addTokenCommand(program);
+for (const command of program.commands.flatMap((command) => [command, ...command.commands]))
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
 
 try {
