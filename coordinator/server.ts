@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import {
   createServer as createPlainServer,
   STATUS_CODES,
@@ -13,6 +14,7 @@ import { TLSSocket, type Server as TlsServer } from 'node:tls';
 import { WebSocketServer, type WebSocket } from 'ws';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
+import { SCOPES, type Scope } from '../shared/join-token.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -59,6 +61,13 @@ export interface ServerSecurity {
   /** Names by which workers call the coordinator, beyond localhost and this machine's name. */
   readonly hostNames: readonly string[];
 }
+
+/** Without a token: whether the process answers. For probes of containers. */
+export const HEALTH_PATH = '/healthz';
+/** With any token: bytes whose arrival tells what the line carries. For `atelier doctor`. */
+export const PROBE_PATH = '/v1/probe';
+/** 8 MiB that no proxy can compress. */
+const PROBE_BYTES = randomBytes(8 * 1024 * 1024);
 
 /** A door for processes of this machine. */
 export const OPEN_TO_LOCAL: ServerSecurity = { authenticator: null, tls: null, hostNames: [] };
@@ -198,16 +207,31 @@ export class CoordinatorServer {
   }
 
   private onRequest(request: IncomingMessage, response: ServerResponse): void {
-    const refusal = this.guard.refusal(request);
-    response.writeHead(refusal?.status ?? 426, {
-      'content-type': 'text/plain',
+    const { status, message } = this.answer(request);
+    response.writeHead(status, {
+      'content-type': typeof message === 'string' ? 'text/plain' : 'application/octet-stream',
+      'content-length': Buffer.byteLength(message),
+      'cache-control': 'no-store',
       connection: 'close',
-      ...(refusal === undefined ? { upgrade: 'websocket' } : {}),
+      ...(status === 426 ? { upgrade: 'websocket' } : {}),
     });
-    response.end(
-      refusal?.message ??
+    response.end(request.method === 'HEAD' ? undefined : message);
+  }
+
+  private answer(request: IncomingMessage): { status: number; message: string | Buffer } {
+    const refusal = this.guard.refusal(request);
+    if (refusal !== undefined) return refusal;
+    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    if (isRead && request.url === HEALTH_PATH) return { status: 200, message: 'ok\n' };
+    if (isRead && request.url === PROBE_PATH) {
+      const login = this.login(request, SCOPES);
+      return 'status' in login ? login : { status: 200, message: PROBE_BYTES };
+    }
+    return {
+      status: 426,
+      message:
         'This is an Atelier coordinator. Join it with: atelier worker --join ws://HOST:PORT (wss:// with TLS)\n',
-    );
+    };
   }
 
   private onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -227,7 +251,7 @@ export class CoordinatorServer {
   private admit(request: IncomingMessage): { grant: Grant | null } | Refusal {
     const refusal = this.guard.refusal(request);
     if (refusal !== undefined) return refusal;
-    const login = this.login(request);
+    const login = this.login(request, ['worker']);
     if ('status' in login) return login;
     const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
     if (!offered.includes(SUBPROTOCOL)) {
@@ -240,7 +264,7 @@ export class CoordinatorServer {
     return login;
   }
 
-  private login(request: IncomingMessage): { grant: Grant | null } | Refusal {
+  private login(request: IncomingMessage, wanted: readonly Scope[]): { grant: Grant | null } | Refusal {
     const { authenticator } = this.options.security;
     if (authenticator === null) return { grant: null };
     const address = request.socket.remoteAddress ?? '';
@@ -253,7 +277,7 @@ export class CoordinatorServer {
       this.admission.wasRefused(address);
       return { status: 401, message: answer.denied };
     }
-    if (!answer.scopes.includes('worker')) {
+    if (!answer.scopes.some((scope) => wanted.includes(scope))) {
       this.admission.wasRefused(address);
       return {
         status: 403,
