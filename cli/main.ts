@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { addDoctorCommand } from './doctor.js';
+import { addLaunchCommand } from './launch.js';
 import { addTokenCommand } from './token.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addVerifyCommand } from './verify.js';
@@ -19,6 +20,7 @@ addKfoldCommand(program);
 addVerifyCommand(program);
 addWorkerCommand(program);
 addTokenCommand(program);
+addLaunchCommand(program);
 addDoctorCommand(program);
 for (const command of program.commands.flatMap((command) => [command, ...command.commands]))
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
