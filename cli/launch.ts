@@ -108,10 +108,11 @@ async function inAllocation(
       '--slurm works inside an allocation: sbatch deploy/slurm/atelier.sbatch, or salloc first',
     );
   }
-  const cores = env['SLURM_CPUS_PER_TASK'];
+  const cores = env['SLURM_CPUS_PER_TASK'] ?? env['SLURM_CPUS_ON_NODE'];
   const start = (url: string, token: string): StartedWorker[] => {
     const worker = [...remoteCommand(flags).split(' '), 'worker', '--join', url];
-    if (cores !== undefined) worker.push('--slots', String(parseCount('SLURM_CPUS_PER_TASK', cores, 1, 256)));
+    if (cores !== undefined)
+      worker.push('--slots', String(parseCount('CPUs of the Slurm task', cores, 1, 256)));
     // A node that fails does not end the step: the others go on.
     const options = ['--ntasks-per-node=1', '--no-kill', '--kill-on-bad-exit=0', '--overlap'];
     const nodes = env['SLURM_JOB_NUM_NODES'] ?? env['SLURM_NNODES'] ?? '1';
