@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import { SharedSecret } from '../../coordinator/security/authenticator.js';
 import { openClusterFolder, type ClusterFolder } from '../../coordinator/security/cluster-folder.js';
 import { TlsIdentity } from '../../coordinator/security/tls-identity.js';
