@@ -38,8 +38,7 @@ const named = manifests.map((manifest): [string, Manifest] => [
 
 /** Kubernetes' own OpenAPI schemas, as the package kubernetes-models carries them. */
 async function validate(manifest: Manifest): Promise<void> {
-  const group = manifest.apiVersion.includes('/') ? manifest.apiVersion : `${manifest.apiVersion}`;
-  const path = `kubernetes-models/${group}/${manifest.kind}`;
+  const path = `kubernetes-models/${manifest.apiVersion}/${manifest.kind}`;
   const module = (await import(path)) as Record<string, new (data: object) => { validate(): void }>;
   const Model = module[manifest.kind];
   if (Model === undefined) throw new Error(`no schema of ${manifest.apiVersion} ${manifest.kind}`);
