@@ -2,6 +2,9 @@
 import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { addDoctorCommand } from './doctor.js';
+import { addLaunchCommand } from './launch.js';
+import { addTokenCommand } from './token.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addVerifyCommand } from './verify.js';
 import { addWorkerCommand } from './worker.js';
@@ -16,7 +19,10 @@ addTrainCommand(program);
 addKfoldCommand(program);
 addVerifyCommand(program);
 addWorkerCommand(program);
-for (const command of program.commands)
+addTokenCommand(program);
+addLaunchCommand(program);
+addDoctorCommand(program);
+for (const command of program.commands.flatMap((command) => [command, ...command.commands]))
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
 
 try {

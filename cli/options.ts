@@ -130,7 +130,7 @@ export function readToken(tokenFile: string | undefined, env: NodeJS.ProcessEnv)
   if (tokenFile === undefined) return fromEnv === '' ? null : checkToken(fromEnv, 'ATELIER_TOKEN');
   let token: string;
   try {
-    token = readFileSync(tokenFile, 'utf8').trim();
+    token = readFileSync(tokenFile === '-' ? 0 : tokenFile, 'utf8').trim();
   } catch (cause) {
     throw new AtelierError('usage', `--token-file ${tokenFile}: ${messageOf(cause)}`, { cause });
   }

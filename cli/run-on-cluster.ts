@@ -3,7 +3,7 @@ import { backend } from '@tensorflow/tfjs-core';
 import { Cluster } from '../coordinator/cluster.js';
 import type { RunDirectory } from '../coordinator/run-directory.js';
 import { Run, type Resumption, type RunEnd, type RunObserver } from '../coordinator/run.js';
-import { CoordinatorServer, isLoopback, parseListen } from '../coordinator/server.js';
+import { CoordinatorServer, parseListen } from '../coordinator/server.js';
 import { planTrials, type TrialPlan } from '../coordinator/trial-plan.js';
 import { systemClock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
@@ -13,14 +13,8 @@ import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
 import { LocalWorkers } from './local-workers.js';
 import { availableCores } from './numbers.js';
-import { readToken } from './options.js';
+import { serverSecurity, type SecurityFlags } from './security.js';
 import type { Terminal } from './terminal.js';
-
-/** Flags that say who may join. */
-export interface AccessFlags {
-  readonly tokenFile?: string;
-  readonly insecure?: boolean;
-}
 
 /** What a config stands for: data, model, and the trials made of them. */
 export interface Material {
@@ -39,7 +33,7 @@ export async function loadMaterial(config: RunConfig, env: NodeJS.ProcessEnv): P
 export interface ClusterRunOptions {
   readonly config: RunConfig;
   readonly material: Material;
-  readonly flags: AccessFlags;
+  readonly flags: SecurityFlags;
   readonly env: NodeJS.ProcessEnv;
   readonly terminal: Terminal;
   /** Makes who watches the run; `stop` ends it before its time. */
@@ -57,11 +51,15 @@ export async function runOnCluster(
 ): Promise<{ end: RunEnd; run: Run; obituaries: readonly string[] }> {
   const { config, material, flags, env, terminal, directory } = options;
   const { dataset, model, plans } = material;
-  const { listen, token } = access(config, flags, env);
+  const listen = parseListen(config.listen);
+  const { security, localToken } = await serverSecurity(listen, flags, env, systemClock);
   const { local, slots, minWorkers } = clusterSize(config);
   const clock = systemClock;
   const cluster = new Cluster(clock);
-  const server = await CoordinatorServer.listen({ listen, token, listener: cluster, clock });
+  const server = await CoordinatorServer.listen({
+    ...{ listen, security, listener: cluster, clock },
+    onTrouble: (message) => terminal.warned('security', message),
+  });
   let run: Run;
   const observer = options.observe((error) => run.stop(error));
   try {
@@ -78,13 +76,13 @@ export async function runOnCluster(
   }
   terminal.line(`Coordinator at ${server.url}`);
   if (minWorkers > local) {
-    terminal.line(`Waiting for ${minWorkers - local} more workers: atelier worker --join ${server.url}`);
+    terminal.line(`Waiting for ${minWorkers - local} more workers: atelier worker --join ${server.joinUrl}`);
   }
   const workers = new LocalWorkers({
     count: local,
     slots,
     url: server.url,
-    token,
+    token: localToken,
     dataset: config.dataset,
     dataDir: config.dataDir,
     onRestart: (name, how) => run.workerRestarted(name, how),
@@ -132,31 +130,6 @@ export const modelName = (config: RunConfig): string =>
     .replace(/^.*[/\\]/, '')
     .replace(/\.json$/i, '')
     .replace(/[^A-Za-z0-9._-]/g, '_') || 'model';
-
-/** Where workers join, and what they must present. */
-function access(
-  config: RunConfig,
-  flags: AccessFlags,
-  env: NodeJS.ProcessEnv,
-): { listen: ReturnType<typeof parseListen>; token: string | null } {
-  const listen = parseListen(config.listen);
-  const token = readToken(flags.tokenFile, env);
-  if (!isLoopback(listen.host) && flags.insecure !== true) {
-    throw new AtelierError(
-      'usage',
-      `--listen ${config.listen} is open to the network and this connection is not encrypted: listen on 127.0.0.1, ` +
-        `or add --insecure if you trust the network`,
-    );
-  }
-  if (!isLoopback(listen.host) && token === null) {
-    throw new AtelierError(
-      'usage',
-      `--listen ${config.listen} is open to the network: workers need a token. Make one with ` +
-        `"openssl rand -hex 32 > token" and give it to both sides with --token-file token`,
-    );
-  }
-  return { listen, token };
-}
 
 /** How many local workers of how many slots, and how many workers to wait for. */
 function clusterSize(config: RunConfig): { local: number; slots: number; minWorkers: number } {

@@ -16,10 +16,11 @@ import type { CompiledModel } from '../shared/models/compile.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
 import { availableCores } from './numbers.js';
 import { addRunOptions, resolveResumedConfig, resolveRunConfig } from './options.js';
-import { loadMaterial, modelName, runOnCluster, type AccessFlags } from './run-on-cluster.js';
+import { loadMaterial, modelName, runOnCluster } from './run-on-cluster.js';
+import { addSecurityOptions, type SecurityFlags } from './security.js';
 import { Terminal } from './terminal.js';
 
-interface TrainFlags extends AccessFlags, Record<string, unknown> {
+interface TrainFlags extends SecurityFlags, Record<string, unknown> {
   readonly runDir?: string;
   readonly resume?: string;
   readonly json?: boolean;
@@ -41,14 +42,13 @@ export function addKfoldCommand(program: Command): void {
 
 function addTraining(command: Command, defaults: Partial<RunConfig>): void {
   addRunOptions(command);
+  addSecurityOptions(command);
   command
     .option(
       '--run-dir <folder>',
       'folder of this run, which must not exist (default: runs/<utc time>-<name>)',
     )
     .option('--resume <folder>', 'go on with the run in this folder, to the same bits')
-    .option('--token-file <file>', 'file with the token that workers must present (default: ATELIER_TOKEN)')
-    .option('--insecure', 'allow --listen on a network address without TLS')
     .option('--json', 'print summary.json on stdout and nothing else')
     .option('--quiet', 'print errors only')
     .action(async (flags: TrainFlags) => {

@@ -9,10 +9,11 @@ import { ClusterConfig } from '../shared/config.js';
 import { ExitCode } from '../shared/errors.js';
 import { parseCount } from './numbers.js';
 import { addRunOptions, resolveResumedConfig } from './options.js';
-import { loadMaterial, runOnCluster, type AccessFlags } from './run-on-cluster.js';
+import { loadMaterial, runOnCluster } from './run-on-cluster.js';
+import { addSecurityOptions, type SecurityFlags } from './security.js';
 import { Terminal } from './terminal.js';
 
-interface VerifyFlags extends AccessFlags, Record<string, unknown> {
+interface VerifyFlags extends SecurityFlags, Record<string, unknown> {
   readonly fromStep?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -28,10 +29,9 @@ export function addVerifyCommand(program: Command): void {
     )
     .argument('<run>', 'run directory');
   addRunOptions(command, Object.keys(ClusterConfig.shape));
+  addSecurityOptions(command);
   command
     .option('--from-step <n>', 'begin at the newest checkpoint that is not beyond this step (default: 0)')
-    .option('--token-file <file>', 'file with the token that workers must present (default: ATELIER_TOKEN)')
-    .option('--insecure', 'allow --listen on a network address without TLS')
     .option('--json', 'print what was compared as JSON on stdout and nothing else')
     .option('--quiet', 'print errors only')
     .action(async (run: string, flags: VerifyFlags) => {

@@ -3,39 +3,37 @@ import type { Command } from 'commander';
 import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
 import { WorkerMemory } from '../worker/run-work.js';
-import { parseJoinUrl, WorkerSession, type SessionEnd } from '../worker/session.js';
+import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js';
 import { systemClock } from '../shared/clock.js';
 import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { ExitCode } from '../shared/errors.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { availableCores, parseCount } from './numbers.js';
-import { readToken } from './options.js';
+import { addJoinOptions, Entrance, type JoinFlags } from './security.js';
 
 const MAX_SLOTS = 256;
 
-interface WorkerFlags {
-  readonly join: string;
+interface WorkerFlags extends JoinFlags {
   readonly name?: string;
   readonly slots?: string;
   readonly dataset: string;
   readonly dataDir?: string;
-  readonly tokenFile?: string;
 }
 
 export function addWorkerCommand(program: Command): void {
-  program
+  const command = program
     .command('worker')
     .description('join a coordinator and compute for it until its run is over')
-    .requiredOption('--join <url>', 'where the coordinator listens, such as ws://10.0.0.5:7077')
+    .requiredOption('--join <url>', 'where the coordinator listens, such as wss://10.0.0.5:7077')
     .option('--name <name>', 'name in logs and metrics (default: host and process)')
     .option('--slots <n>', 'compute threads (default: one a core)')
     .option('--dataset <name>', "dataset to use from this disk if it is the run's", 'fashion-mnist')
     .option('--data-dir <folder>', 'folder of its files; rows that are not here come over the wire')
-    .option('--token-file <file>', 'file with the token (default: ATELIER_TOKEN)')
     .action(async (flags: WorkerFlags) => {
       process.exitCode = await runWorker(flags, process.env);
     });
+  addJoinOptions(command);
 }
 
 /** TensorFlow reads these once, when it is first loaded, so they are set before any slot starts. */
@@ -48,8 +46,7 @@ function prepareTensorFlow(slots: number): void {
 async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
   const slots =
     flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
-  const token = readToken(flags.tokenFile, env);
-  parseJoinUrl(flags.join);
+  const entrance = new Entrance(flags, env);
   const say = (text: string): boolean => process.stderr.write(`${text}\n`);
   // Started by `atelier train`: ends with it.
   const managed = process.send !== undefined;
@@ -78,19 +75,25 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   let credential: SessionCredential | null = null;
   const versions = { atelier: ATELIER_VERSION, node: process.version, tensorflow };
   for (let failures = 0; ;) {
-    session = new WorkerSession({
-      url: flags.join,
-      token,
-      hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
-      memory,
-      clock: systemClock,
-      onJoined: (given) => {
-        credential = given;
-        failures = 0;
-        say(`Joined ${flags.join} as ${name} with ${slots} slots`);
-      },
-    });
-    const end: SessionEnd = await session.ended;
+    const trust = await entrance.check();
+    let end: SessionEnd;
+    if ('unreachable' in trust) end = { kind: 'unreachable', reason: trust.unreachable };
+    else {
+      session = new WorkerSession({
+        url: flags.join,
+        token: entrance.token,
+        connect: (url, token) => openSocket(url, token, trust),
+        hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
+        memory,
+        clock: systemClock,
+        onJoined: (given) => {
+          credential = given;
+          failures = 0;
+          say(`Joined ${flags.join} as ${name} with ${slots} slots`);
+        },
+      });
+      end = await session.ended;
+    }
     session = undefined;
     if (end.kind === 'finished' || leaving.asked) {
       say(`Left: ${end.reason}`);

@@ -4,12 +4,13 @@ import { dirname } from 'node:path';
 /**
  * Writes a file so that a reader, or a crash, sees the old contents or the new, never half: temporary name,
  * fsync, rename, fsync of the folder.
+ * @param mode permissions of the file, from its first byte on
  */
-export function writeFileAtomic(path: string, contents: string | Uint8Array): void {
+export function writeFileAtomic(path: string, contents: string | Uint8Array, mode = 0o666): void {
   const temporary = `${path}.${process.pid}.tmp`;
   try {
     const bytes = typeof contents === 'string' ? Buffer.from(contents) : contents;
-    const file = openSync(temporary, 'w');
+    const file = openSync(temporary, 'w', mode);
     try {
       for (let written = 0; written < bytes.byteLength;) {
         written += writeSync(file, bytes, written);

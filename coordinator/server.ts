@@ -1,17 +1,34 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import { createServer, STATUS_CODES, type IncomingMessage, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import {
+  createServer as createPlainServer,
+  STATUS_CODES,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import { hostname } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { WebSocketServer } from 'ws';
+import { TLSSocket, type Server as TlsServer } from 'node:tls';
+import { WebSocketServer, type WebSocket } from 'ws';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
+import { SCOPES, type Scope } from '../shared/join-token.js';
 import {
+  CloseCode,
   HANDSHAKE_TIMEOUT_MS,
   MAX_FRAME_BYTES,
   MAX_PENDING_HANDSHAKES,
+  MAX_REQUEST_HEADER_BYTES,
   MAX_WORKERS,
   SUBPROTOCOL,
+  TOKEN_CHECK_INTERVAL_MS,
 } from '../shared/protocol/limits.js';
+import { Admission } from './security/admission.js';
+import { WRONG_TOKEN, type Authenticator, type Grant } from './security/authenticator.js';
+import { RequestGuard, type Refusal } from './security/request-guard.js';
+import type { TlsIdentity } from './security/tls-identity.js';
 import { Session, type SessionListener } from './session.js';
 
 export interface ListenAddress {
@@ -35,26 +52,51 @@ export function parseListen(text: string): ListenAddress {
 export const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '::1' || /^127\./.test(host);
 
-export interface ServerOptions {
-  readonly listen: ListenAddress;
-  /** Workers must present it as `Authorization: Bearer`; null lets any local process in. */
-  readonly token: string | null;
-  readonly listener: SessionListener;
-  readonly clock: Clock;
+/** How a coordinator keeps its door. */
+export interface ServerSecurity {
+  /** Who may join; null lets any local process in. */
+  readonly authenticator: Authenticator | null;
+  /** Null for plain `ws`. */
+  readonly tls: TlsIdentity | null;
+  /** Names by which workers call the coordinator, beyond localhost and this machine's name. */
+  readonly hostNames: readonly string[];
 }
 
-/** Where workers join: an HTTP server that does nothing but upgrade to `atelier.v1`. */
+/** Without a token: whether the process answers. For probes of containers. */
+export const HEALTH_PATH = '/healthz';
+/** With any token: bytes whose arrival tells what the line carries. For `atelier doctor`. */
+export const PROBE_PATH = '/v1/probe';
+/** 8 MiB that no proxy can compress. */
+const PROBE_BYTES = randomBytes(8 * 1024 * 1024);
+
+/** A door for processes of this machine. */
+export const OPEN_TO_LOCAL: ServerSecurity = { authenticator: null, tls: null, hostNames: [] };
+
+export interface ServerOptions {
+  readonly listen: ListenAddress;
+  readonly security: ServerSecurity;
+  readonly listener: SessionListener;
+  readonly clock: Clock;
+  /** Told what is wrong with the door while it is open, such as a certificate that cannot be reloaded. */
+  readonly onTrouble?: (message: string) => void;
+}
+
+/** Where workers join: a server, over TLS 1.3 or not, that does nothing but upgrade to `atelier.v1`. */
 export class CoordinatorServer {
   private readonly options: ServerOptions;
   private readonly http: Server;
   private readonly sockets: WebSocketServer;
+  private readonly guard: RequestGuard;
+  private readonly admission: Admission;
+  /** Ends the wait for a connection's request, by the peer's address and port. */
+  private readonly awaiting = new Map<string, () => void>();
+  private readonly cleanUp: (() => void)[] = [];
 
   private constructor(options: ServerOptions) {
     this.options = options;
-    this.http = createServer({ headersTimeout: HANDSHAKE_TIMEOUT_MS }, (_request, response) => {
-      response.writeHead(426, { 'content-type': 'text/plain', upgrade: 'websocket' });
-      response.end('This is an Atelier coordinator. Join it with: atelier worker --join ws://HOST:PORT\n');
-    });
+    this.guard = new RequestGuard(options.security.hostNames);
+    this.admission = new Admission(options.clock);
+    this.http = this.createServer();
     this.http.maxConnections = MAX_WORKERS + MAX_PENDING_HANDSHAKES;
     this.sockets = new WebSocketServer({
       noServer: true,
@@ -62,6 +104,7 @@ export class CoordinatorServer {
       maxPayload: MAX_FRAME_BYTES,
       handleProtocols: () => SUBPROTOCOL,
     });
+    this.http.on('connection', (socket: Socket) => this.onConnection(socket));
     this.http.on('upgrade', (request, socket, head) => this.onUpgrade(request, socket, head));
   }
 
@@ -81,17 +124,25 @@ export class CoordinatorServer {
       );
       server.http.listen(port, host, resolve);
     });
+    server.watchCertificate();
     return server;
   }
 
-  /** The address workers join, such as `ws://127.0.0.1:41233`. */
+  /** The address workers join, such as `ws://127.0.0.1:41233` or `wss://10.0.0.5:7077`. */
   get url(): string {
     const { address, family, port } = this.http.address() as AddressInfo;
-    return `ws://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+    const scheme = this.options.security.tls === null ? 'ws' : 'wss';
+    return `${scheme}://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+  }
+
+  /** The same for people on other machines: an address that stands for all of ours is no use to them. */
+  get joinUrl(): string {
+    return this.url.replace(/\/\/(0\.0\.0\.0|\[::\]):/, `//${hostname()}:`);
   }
 
   /** Takes no more connections and ends those that are still open. */
   async close(): Promise<void> {
+    for (const undo of this.cleanUp) undo();
     this.sockets.close();
     for (const socket of this.sockets.clients) socket.terminate();
     await new Promise<void>((resolve) => {
@@ -100,29 +151,109 @@ export class CoordinatorServer {
     });
   }
 
+  private createServer(): Server {
+    const limits = {
+      headersTimeout: HANDSHAKE_TIMEOUT_MS,
+      requestTimeout: HANDSHAKE_TIMEOUT_MS,
+      connectionsCheckingInterval: 1_000,
+      maxHeaderSize: MAX_REQUEST_HEADER_BYTES,
+    };
+    const { tls } = this.options.security;
+    if (tls === null)
+      return createPlainServer(limits, (request, response) => this.onRequest(request, response));
+    return createTlsServer(
+      {
+        ...limits,
+        ...tls.context,
+        minVersion: 'TLSv1.3',
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        requestCert: tls.wantsClientCertificate,
+        // Who has none is told so, instead of finding the connection cut.
+        rejectUnauthorized: false,
+      },
+      (request, response) => this.onRequest(request, response),
+    );
+  }
+
+  private watchCertificate(): void {
+    const { tls } = this.options.security;
+    if (tls === null) return;
+    const server = this.http as unknown as TlsServer;
+    this.cleanUp.push(
+      tls.watch(
+        (context) => server.setSecureContext({ ...context, minVersion: 'TLSv1.3' }),
+        (message) => this.options.onTrouble?.(message),
+      ),
+    );
+  }
+
+  /** From here a peer has a place and a time limit until its request has come and been let through. */
+  private onConnection(socket: Socket): void {
+    const address = socket.remoteAddress ?? '';
+    const leave = this.admission.enter(address);
+    if (leave === null) {
+      socket.destroy();
+      return;
+    }
+    const key = peerOf(socket);
+    const cancelDeadline = this.options.clock.after(HANDSHAKE_TIMEOUT_MS, () => socket.destroy());
+    const done = (): void => {
+      cancelDeadline();
+      leave();
+      this.awaiting.delete(key);
+    };
+    this.awaiting.set(key, done);
+    socket.once('close', done);
+  }
+
+  private onRequest(request: IncomingMessage, response: ServerResponse): void {
+    const { status, message } = this.answer(request);
+    response.writeHead(status, {
+      'content-type': typeof message === 'string' ? 'text/plain' : 'application/octet-stream',
+      'content-length': Buffer.byteLength(message),
+      'cache-control': 'no-store',
+      connection: 'close',
+      ...(status === 426 ? { upgrade: 'websocket' } : {}),
+    });
+    response.end(request.method === 'HEAD' ? undefined : message);
+  }
+
+  private answer(request: IncomingMessage): { status: number; message: string | Buffer } {
+    const refusal = this.guard.refusal(request);
+    if (refusal !== undefined) return refusal;
+    const isRead = request.method === 'GET' || request.method === 'HEAD';
+    if (isRead && request.url === HEALTH_PATH) return { status: 200, message: 'ok\n' };
+    if (isRead && request.url === PROBE_PATH) {
+      const login = this.login(request, SCOPES);
+      return 'status' in login ? login : { status: 200, message: PROBE_BYTES };
+    }
+    return {
+      status: 426,
+      message:
+        'This is an Atelier coordinator. Join it with: atelier worker --join ws://HOST:PORT (wss:// with TLS)\n',
+    };
+  }
+
   private onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy());
-    const refusal = this.refusal(request);
-    if (refusal !== undefined) {
-      refuse(socket, refusal.status, refusal.message);
+    const answer = this.admit(request);
+    if ('status' in answer) {
+      refuse(socket, answer.status, answer.message);
       return;
     }
     this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      new Session(webSocket, this.options.listener, this.options.clock);
+      this.awaiting.get(peerOf(request.socket))?.();
+      const session = new Session(webSocket, this.options.listener, this.options.clock);
+      if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });
   }
 
-  private refusal(request: IncomingMessage): { status: number; message: string } | undefined {
+  private admit(request: IncomingMessage): { grant: Grant | null } | Refusal {
+    const refusal = this.guard.refusal(request);
+    if (refusal !== undefined) return refusal;
+    const login = this.login(request, ['worker']);
+    if ('status' in login) return login;
     const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
-    if (request.headers.origin !== undefined) {
-      return { status: 403, message: 'Web pages may not connect to a coordinator.' };
-    }
-    if (!this.authorized(request.headers.authorization)) {
-      return {
-        status: 401,
-        message: 'The token is missing or wrong. Give the worker the token of this run.',
-      };
-    }
     if (!offered.includes(SUBPROTOCOL)) {
       return {
         status: 426,
@@ -130,16 +261,58 @@ export class CoordinatorServer {
       };
     }
     if (this.sockets.clients.size >= MAX_WORKERS) return { status: 503, message: 'Too many workers.' };
-    return undefined;
+    return login;
   }
 
-  private authorized(header: string | undefined): boolean {
-    if (this.options.token === null) return true;
-    // Hashes have one length: the comparison takes the same time whatever was sent.
-    const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-    return timingSafeEqual(digest(header ?? ''), digest(`Bearer ${this.options.token}`));
+  private login(request: IncomingMessage, wanted: readonly Scope[]): { grant: Grant | null } | Refusal {
+    const { authenticator } = this.options.security;
+    if (authenticator === null) return { grant: null };
+    const address = request.socket.remoteAddress ?? '';
+    if (!this.admission.mayTry(address)) {
+      return { status: 503, message: 'Too many wrong tokens came from this address: try again later.' };
+    }
+    const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1];
+    const answer = token === undefined ? { denied: WRONG_TOKEN } : authenticator.authenticate(token);
+    if ('denied' in answer) {
+      this.admission.wasRefused(address);
+      return { status: 401, message: answer.denied };
+    }
+    if (!answer.scopes.some((scope) => wanted.includes(scope))) {
+      this.admission.wasRefused(address);
+      return {
+        status: 403,
+        message: `This token is for ${answer.scopes.join(', ')}: workers need one of scope worker.`,
+      };
+    }
+    if (!answer.isLocal && !this.hasCertificate(request)) {
+      this.admission.wasRefused(address);
+      return {
+        status: 401,
+        message: 'This coordinator wants a client certificate: give the worker --tls-cert and --tls-key.',
+      };
+    }
+    return { grant: answer };
+  }
+
+  /** Whether the peer has shown a valid client certificate, where one is wanted. */
+  private hasCertificate(request: IncomingMessage): boolean {
+    if (this.options.security.tls?.wantsClientCertificate !== true) return true;
+    return request.socket instanceof TLSSocket && request.socket.authorized;
+  }
+
+  /** A connection ends soon after its token has expired or been revoked. */
+  private keepChecking(webSocket: WebSocket, session: Session, grant: Grant): void {
+    const check = (): void => {
+      if (grant.isLive()) cancel = this.options.clock.after(TOKEN_CHECK_INTERVAL_MS, check);
+      else session.close(CloseCode.unauthorized, 'the token has expired or was revoked');
+    };
+    let cancel = this.options.clock.after(TOKEN_CHECK_INTERVAL_MS, check);
+    webSocket.once('close', () => cancel());
   }
 }
+
+/** TLS sockets have the address and port of the TCP socket under them. */
+const peerOf = (socket: Socket): string => `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
 
 function refuse(socket: Duplex, status: number, message: string): void {
   socket.end(

@@ -21,6 +21,7 @@ import {
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import { RunWork, type WorkerMemory } from './run-work.js';
+import type { ServerTrust } from './server-trust.js';
 
 /** The longest text sent to people. */
 const MAX_TEXT_CHARS = 4_000;
@@ -274,15 +275,19 @@ export function parseJoinUrl(url: string): URL {
   try {
     parsed = new URL(url);
   } catch (cause) {
-    throw new AtelierError('usage', `--join ${url}: expected ws://host:port`, { cause });
+    throw new AtelierError('usage', `--join ${url}: expected ws://host:port or wss://host:port`, { cause });
   }
   if (!['ws:', 'wss:'].includes(parsed.protocol) || parsed.username !== '' || parsed.search !== '') {
-    throw new AtelierError('usage', `--join ${url}: expected ws://host:port, without a user or a query`);
+    throw new AtelierError(
+      'usage',
+      `--join ${url}: expected ws://host:port or wss://host:port, without a user or a query`,
+    );
   }
   return parsed;
 }
 
-function openSocket(url: string, token: string | null): WebSocket {
+/** @param tls what the server is checked with, and what this worker shows; none of it for `ws:` */
+export function openSocket(url: string, token: string | null, tls: ServerTrust = {}): WebSocket {
   return new WebSocket(parseJoinUrl(url), SUBPROTOCOL, {
     perMessageDeflate: false,
     maxPayload: MAX_FRAME_BYTES,
@@ -292,6 +297,7 @@ function openSocket(url: string, token: string | null): WebSocket {
     // costs a pass over every gradient twice.
     generateMask: (mask) => mask.fill(0),
     headers: token === null ? {} : { authorization: `Bearer ${token}` },
+    ...tls,
   });
 }
 

@@ -32,8 +32,18 @@ export const READY_TIMEOUT_MS = 300_000;
 
 /** Most workers at once. */
 export const MAX_WORKERS = 1_024;
-/** Most connections that have not said hello yet. */
-export const MAX_PENDING_HANDSHAKES = 64;
+/** Most connections that have not shown a token, or asked for anything, yet. */
+export const MAX_PENDING_HANDSHAKES = 256;
+/** The same from one address. */
+export const MAX_PENDING_PER_ADDRESS = 64;
+/** The largest request headers. */
+export const MAX_REQUEST_HEADER_BYTES = 8 * 1024;
+/** So many wrong tokens may come from one address in a row ... */
+export const MAX_REFUSED_LOGINS = 30;
+/** ... and after that one in this time. */
+export const LOGIN_REFILL_MS = 1_000;
+/** How often the tokens of open connections are checked again. */
+export const TOKEN_CHECK_INTERVAL_MS = 5_000;
 
 /**
  * WebSocket close codes (RFC 6455 leaves 4000 to 4999 to applications).
@@ -41,7 +51,7 @@ export const MAX_PENDING_HANDSHAKES = 64;
  * | code | meaning |
  * |---|---|
  * | 4400 | bad frame: not the protocol |
- * | 4401 | refused: token |
+ * | 4401 | refused: the token has expired or was revoked |
  * | 4408 | no hello in time, or silent for too long |
  * | 4409 | the worker has a newer connection |
  * | 4412 | refused: its numerics differ from the run's |

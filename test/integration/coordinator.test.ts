@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
-import { CoordinatorServer } from '../../coordinator/server.js';
+import { CoordinatorServer, OPEN_TO_LOCAL } from '../../coordinator/server.js';
 import { Bitmap } from '../../shared/bitmap.js';
 import { encodeFrame } from '../../shared/protocol/frame.js';
 import {
@@ -333,7 +333,7 @@ test('an address that is taken is refused', async () => {
   const listen = { host: '127.0.0.1', port: Number(new URL(url).port) };
   const { message } = await atelierRejection(
     'usage',
-    CoordinatorServer.listen({ listen, token: null, listener: cluster, clock }),
+    CoordinatorServer.listen({ listen, security: OPEN_TO_LOCAL, listener: cluster, clock }),
   );
   expect(message).toContain(`127.0.0.1:${listen.port}`);
 });

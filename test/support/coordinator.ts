@@ -5,7 +5,8 @@ import { WebSocket } from 'ws';
 import { Cluster } from '../../coordinator/cluster.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
 import { Run, type Resumption, type RunObserver } from '../../coordinator/run.js';
-import { CoordinatorServer } from '../../coordinator/server.js';
+import { SharedSecret } from '../../coordinator/security/authenticator.js';
+import { CoordinatorServer, OPEN_TO_LOCAL } from '../../coordinator/server.js';
 import { planTrials, type TrialPlan } from '../../coordinator/trial-plan.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { loadDataset, type Dataset } from '../../shared/dataset/load.js';
@@ -105,7 +106,9 @@ export async function startCoordinator(
   });
   void run.ended.then(({ error }) => cluster.close(error?.message ?? 'the run is done'));
   const listen = { host: '127.0.0.1', port: 0 };
-  const server = await CoordinatorServer.listen({ listen, token, listener: cluster, clock });
+  const security =
+    token === null ? OPEN_TO_LOCAL : { ...OPEN_TO_LOCAL, authenticator: new SharedSecret(token) };
+  const server = await CoordinatorServer.listen({ listen, security, listener: cluster, clock });
   onTestFinished(() => server.close());
   return { url: server.url, run, cluster, plans, clock, directory, dataset, size: model.layout.size };
 }
