@@ -2,6 +2,9 @@
 import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { addEvaluateCommand } from './evaluate.js';
+import { addPredictCommand } from './predict.js';
+import { addSummaryCommand } from './summary.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addVerifyCommand } from './verify.js';
 import { addWorkerCommand } from './worker.js';
@@ -16,6 +19,9 @@ addTrainCommand(program);
 addKfoldCommand(program);
 addVerifyCommand(program);
 addWorkerCommand(program);
+addEvaluateCommand(program);
+addPredictCommand(program);
+addSummaryCommand(program);
 for (const command of program.commands)
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
 
