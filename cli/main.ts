@@ -4,6 +4,7 @@ import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { addEvaluateCommand } from './evaluate.js';
 import { addPredictCommand } from './predict.js';
+import { addReportCommand } from './report.js';
 import { addSummaryCommand } from './summary.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addVerifyCommand } from './verify.js';
@@ -21,6 +22,7 @@ addVerifyCommand(program);
 addWorkerCommand(program);
 addEvaluateCommand(program);
 addPredictCommand(program);
+addReportCommand(program);
 addSummaryCommand(program);
 for (const command of program.commands)
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
