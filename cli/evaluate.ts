@@ -24,9 +24,9 @@ export function addEvaluateCommand(program: Command): void {
 }
 
 async function evaluate(directory: string, flags: EvaluateFlags, env: NodeJS.ProcessEnv): Promise<void> {
-  const { run, folder } = openTrial(directory, parseFold(flags.fold));
+  const { run, trial, folder } = openTrial(directory, parseFold(flags.fold));
   const dataset = datasetOf(run, flags.dataDir ?? env['ATELIER_DATA_DIR'] ?? null, env);
-  const { images, labels } = splitRows(run, dataset, flags.split);
+  const { images, labels } = splitRows(run, trial, dataset, flags.split);
   const model = await openModel(folder);
   try {
     const { imageShape, classNames } = dataset.info;

@@ -106,8 +106,8 @@ async function tryToLook(
   options: ReportOptions,
   env: NodeJS.ProcessEnv,
 ): Promise<Looked> {
-  const folder = trial === null ? null : modelFolder(run, trial);
-  if (folder === null || !existsSync(join(folder, 'model.json'))) {
+  const folder = trial === null ? '' : modelFolder(run, trial);
+  if (trial === null || !existsSync(join(folder, 'model.json'))) {
     return { look: null, missing: 'There is no trained network: this report has no pictures of its inside.' };
   }
   let dataset: Dataset;
@@ -119,7 +119,7 @@ async function tryToLook(
   }
   const model = await openModel(folder);
   try {
-    return { look: lookInside(run, model, dataset, options), missing: null };
+    return { look: lookInside(run, trial, model, dataset, options), missing: null };
   } finally {
     model.dispose();
   }

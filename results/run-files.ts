@@ -120,12 +120,13 @@ export const modelFolder = (run: RunFiles, trial: TrialSummary): string =>
   trial.fold === null ? join(run.path, 'model') : join(run.path, 'folds', String(trial.fold), 'model');
 
 /**
- * The trial that is looked at: the only one, or the fold that was asked for (default: the first).
+ * The trial that is looked at: the fold that was asked for; else the only one, the final fit, or the first fold.
  * @throws AtelierError `usage` when there is no such fold, `data` when the run has no trial
  */
 export function chooseTrial(run: RunFiles, fold: number | null): TrialSummary {
   const { trials } = run.summary;
-  const found = fold === null ? trials[0] : trials.find((trial) => trial.fold === fold);
+  const preferred = trials.find((trial) => trial.fold === fold);
+  const found = preferred ?? (fold === null ? trials[0] : undefined);
   if (found !== undefined) return found;
   if (trials.length === 0)
     throw new AtelierError('data', `${run.path}: the run ended before it had a result`);

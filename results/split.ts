@@ -1,51 +1,61 @@
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError } from '../shared/errors.js';
-import type { Evaluation } from '../shared/summary.js';
+import { cutFolds } from '../shared/folds.js';
+import type { Evaluation, TrialSummary } from '../shared/summary.js';
 import type { RunFiles } from './run-files.js';
 
 export const SPLITS = ['train', 'validation', 'test'] as const;
 export type Split = (typeof SPLITS)[number];
 
-/** Rows that lie together in a dataset. */
+/** Some rows of a dataset. */
 export interface Rows {
   /** rows x height x width x channels, unsigned bytes. */
   readonly images: Uint8Array;
   readonly labels: Uint8Array;
-  /** Number of the first row in its file. */
-  readonly first: number;
 }
 
-/** `count` rows of a dataset's arrays. @param start counted over training rows, then test rows */
-function rowsAt({ images, labels, info }: Dataset, start: number, count: number, first: number): Rows {
+const range = (start: number, end: number): Uint32Array =>
+  Uint32Array.from({ length: Math.max(0, end - start) }, (_, i) => start + i);
+
+/** The first `most` of these rows. @param numbers counted over training rows, then test rows */
+function gather({ images, labels, info }: Dataset, numbers: Uint32Array, most: number): Rows {
   const size = info.imageShape.reduce((product, d) => product * d, 1);
-  return {
-    images: images.subarray(start * size, (start + count) * size),
-    labels: labels.subarray(start, start + count),
-    first,
-  };
+  const taken = numbers.subarray(0, most);
+  const gathered = new Uint8Array(taken.length * size);
+  taken.forEach((row, i) => gathered.set(images.subarray(row * size, (row + 1) * size), i * size));
+  return { images: gathered, labels: Uint8Array.from(taken, (row) => labels[row] ?? 0) };
 }
 
-export const testRows = (dataset: Dataset): Rows =>
-  rowsAt(dataset, dataset.info.trainRows, dataset.info.testRows, 0);
+export const testRows = (dataset: Dataset): Rows => {
+  const { trainRows, testRows: count } = dataset.info;
+  return gather(dataset, range(trainRows, trainRows + count), count);
+};
 
 /**
- * The rows of one split of a plain run.
- * @throws AtelierError `usage` when the run has no such rows of its own
+ * The rows of one split of one trial, in the order of the dataset.
+ * @param most the first of them
+ * @throws AtelierError `usage` when the trial has no such rows
  */
-export function splitRows({ summary, name }: RunFiles, dataset: Dataset, split: Split): Rows {
+export function splitRows(
+  { summary, name }: RunFiles,
+  { fold }: TrialSummary,
+  dataset: Dataset,
+  split: Split,
+  most = Infinity,
+): Rows {
   if (split === 'test') return testRows(dataset);
-  const { validationRows } = summary.config;
-  if (summary.folds !== null) {
-    throw new AtelierError(
-      'usage',
-      `${name} is a k-fold run: each fold's validation rows are in its summary; use --split test`,
-    );
+  const { trainRows } = dataset.info;
+  const { folds, seed, stratified, validationRows } = summary.config;
+  if (folds !== null && fold !== null) {
+    const labels = dataset.labels.subarray(0, trainRows);
+    const cut = cutFolds(labels, { folds, repeat: Math.floor(fold / folds), seed, stratified })[fold % folds];
+    const numbers = split === 'train' ? cut?.training : cut?.validation;
+    return gather(dataset, numbers ?? new Uint32Array(), most);
   }
-  if (split === 'train') {
-    const { trainRows } = dataset.info;
-    return rowsAt(dataset, validationRows, trainRows - validationRows, validationRows);
-  }
-  if (validationRows > 0) return rowsAt(dataset, 0, validationRows, 0);
+  // The final fit of a k-fold run is trained on all rows.
+  const held = folds === null ? validationRows : 0;
+  if (split === 'train') return gather(dataset, range(held, trainRows), most);
+  if (held > 0) return gather(dataset, range(0, held), most);
   throw new AtelierError('usage', `${name} kept no validation rows: use --split train or --split test`);
 }
 

@@ -2,7 +2,7 @@ import { BarChart, BoxplotChart, LineChart, ScatterChart } from 'echarts/charts'
 import { GridComponent, LegendComponent } from 'echarts/components';
 import { init, use, type EChartsCoreOption } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
-import { escapeHtml, html, Html } from './html.js';
+import { EMPTY, escapeHtml, html, Html } from './html.js';
 
 use([BarChart, BoxplotChart, LineChart, ScatterChart, GridComponent, LegendComponent, SVGRenderer]);
 
@@ -10,6 +10,8 @@ use([BarChart, BoxplotChart, LineChart, ScatterChart, GridComponent, LegendCompo
 const WIDTH = 440;
 const HEIGHT = 280;
 const COLOURS = 8;
+/** More lines than this have no legend: their names would cover the chart. */
+const MAX_LEGEND = 10;
 
 /** The colour of series `i`: a variable of the page, so that it follows the reader's theme. */
 export const colour = (i: number): string => `var(--c${(i % COLOURS) + 1})`;
@@ -68,6 +70,7 @@ export interface Line {
 export function linesFigure(title: string, lines: readonly Line[], caption?: string): Html {
   const epochs = Math.max(...lines.map(({ values }) => values.length));
   const shown = lines.filter(({ values }) => values.some((value) => value !== null));
+  if (shown.length === 0) return EMPTY;
   return drawFigure({
     title,
     ...(caption === undefined ? {} : { caption }),
@@ -75,6 +78,7 @@ export function linesFigure(title: string, lines: readonly Line[], caption?: str
     option: {
       grid: { left: 56, right: 14, top: 34, bottom: 44 },
       legend: {
+        show: shown.length <= MAX_LEGEND,
         top: 0,
         left: 'center',
         textStyle: { ...TEXT, color: 'var(--ink)' },

@@ -1,6 +1,6 @@
 import { flagOf, TrainingConfig } from '../../shared/config.js';
 import type { Summary } from '../../shared/summary.js';
-import type { EventLine, RunFiles } from '../run-files.js';
+import type { RunFiles } from '../run-files.js';
 import { barsFigure } from './chart.js';
 import { count, duration, html, type Html, percent, table } from './html.js';
 
@@ -86,30 +86,30 @@ export function workersSection({ workers }: Summary): Html {
   );
 }
 
-/** What went wrong and was dealt with: said first, then the log. Leases are too many to list. */
-export function eventsSection(events: readonly EventLine[], retries: number): Html {
-  const end = events.findIndex(({ type }) => type === 'ended');
-  const running = end < 0 ? events : events.slice(0, end);
-  const lost = running.filter(({ type }) => type === 'worker-left').length;
-  const warnings = running.filter(({ type }) => type === 'warning').length;
-  const counts = new Map<string, number>();
-  for (const { type } of events) counts.set(type, (counts.get(type) ?? 0) + 1);
-  const listed = events.filter(({ type }) => type !== 'lease').slice(-MAX_EVENTS);
-  const quiet = lost + warnings + retries === 0;
-  return html`<p>
-      ${
-        quiet
-          ? 'None: no worker was lost, nothing was computed twice, nothing gave warning.'
-          : `${lost} workers lost, ${retries} pieces of work done again, ${warnings} warnings. The result does not depend on them.`
-      }
-    </p>
-    ${
-      counts.size === 0
-        ? ''
-        : table(
-            ['event', 'times'],
-            [...counts].map(([type, times]) => [type, count(times)]),
-          )
+/** Events too many to list. */
+const UNLISTED: ReadonlySet<string> = new Set(['lease', 'checkpoint']);
+
+/** What went wrong and was dealt with: said first, then the log. */
+export function faultsSection({ summary: { elasticity, retries }, events }: RunFiles): Html {
+  const faults: readonly (readonly [number, string])[] = [
+    [elasticity.workersLost, 'workers lost'],
+    [elasticity.reconnects, 'connections taken up again'],
+    [retries, 'shards or chunks computed again'],
+    [elasticity.speculated, 'leased a second time, because their holder was slow'],
+    [elasticity.late, 'answers too late to be used'],
+    [elasticity.resumes, 'resumptions from a checkpoint'],
+    [events.filter(({ type }) => type === 'warning').length, 'warnings'],
+  ];
+  const seen = faults.filter(([times]) => times > 0);
+  const listed = events.filter(({ type }) => !UNLISTED.has(type)).slice(-MAX_EVENTS);
+  return html`${
+      seen.length === 0
+        ? html`<p>None: no worker was lost, nothing was computed twice, nothing gave warning.</p>`
+        : html`<p>The result does not depend on them.</p>
+            ${table(
+              [],
+              seen.map(([times, what]) => [count(times), what]),
+            )}`
     }
     <details>
       <summary>Event log</summary>

@@ -1,7 +1,7 @@
 import type { Dataset } from '../../shared/dataset/load.js';
 import { AtelierError } from '../../shared/errors.js';
 import type { Kernel, LayerInfo, LayerOutput, TrainedModel } from '../../shared/models/trained-model.js';
-import type { Evaluation } from '../../shared/summary.js';
+import type { Evaluation, TrialSummary } from '../../shared/summary.js';
 import type { RunFiles } from '../run-files.js';
 import { argMax, evaluationOf, splitRows, testRows, type Rows } from '../split.js';
 import { calibrationOf, type Calibration } from './calibration.js';
@@ -44,7 +44,7 @@ export interface Look {
     readonly guess: number;
   };
   readonly maps: readonly LayerOutput[];
-  /** On the first training rows; null in a k-fold run. */
+  /** On the first of its training rows. */
   readonly train: Evaluation | null;
   readonly test: Evaluation;
   readonly calibration: Calibration;
@@ -64,7 +64,13 @@ export interface LookOptions {
  * Asks a trained network everything that the report shows of it.
  * @throws AtelierError `usage` for a layer or an image that is not there, `model` when the network does not fit
  */
-export function lookInside(run: RunFiles, model: TrainedModel, dataset: Dataset, options: LookOptions): Look {
+export function lookInside(
+  run: RunFiles,
+  trial: TrialSummary,
+  model: TrainedModel,
+  dataset: Dataset,
+  options: LookOptions,
+): Look {
   const { imageShape, classNames } = dataset.info;
   if (model.imageShape.join() !== imageShape.join() || model.classes !== classNames.length) {
     throw new AtelierError('model', `${run.path}: the network does not fit the run's dataset`);
@@ -93,7 +99,7 @@ export function lookInside(run: RunFiles, model: TrainedModel, dataset: Dataset,
       guess: argMax(probabilities, row * model.classes, model.classes),
     },
     maps,
-    train: run.summary.folds === null ? trainEvaluation(splitRows(run, dataset, 'train'), model, size) : null,
+    train: trainEvaluation(splitRows(run, trial, dataset, 'train', MAX_TRAIN_ROWS), model),
     test: evaluationOf(probabilities, test.labels, model.classes),
     calibration: calibrationOf(probabilities, test.labels, model.classes),
     mistakes: worstMistakes(probabilities, test, model.classes, size),
@@ -109,14 +115,8 @@ function layersWithMaps(layers: readonly LayerInfo[]): string[] {
   return shown.slice(0, MAX_LAYERS).map(({ name }) => name);
 }
 
-function trainEvaluation({ images, labels }: Rows, model: TrainedModel, size: number): Evaluation | null {
-  const rows = Math.min(MAX_TRAIN_ROWS, labels.length);
-  if (rows === 0) return null;
-  return evaluationOf(
-    model.predict(images.subarray(0, rows * size)),
-    labels.subarray(0, rows),
-    model.classes,
-  );
+function trainEvaluation({ images, labels }: Rows, model: TrainedModel): Evaluation | null {
+  return labels.length === 0 ? null : evaluationOf(model.predict(images), labels, model.classes);
 }
 
 function worstMistakes(

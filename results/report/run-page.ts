@@ -1,9 +1,9 @@
-import type { Summary, TrialSummary } from '../../shared/summary.js';
+import type { Evaluation, Summary, TrialSummary } from '../../shared/summary.js';
 import { ATELIER_VERSION } from '../../shared/version.js';
 import type { RunFiles } from '../run-files.js';
 import { boxFigure, linesFigure, type Line } from './chart.js';
 import { confusionFigure } from './confusion.js';
-import { configSection, eventsSection, reproduceSection, timingSection, workersSection } from './facts.js';
+import { configSection, faultsSection, reproduceSection, timingSection, workersSection } from './facts.js';
 import { count, duration, EMPTY, html, type Html, percent, table } from './html.js';
 import {
   augmentedSection,
@@ -15,8 +15,8 @@ import {
 import type { Look } from './look.js';
 import { renderPage, type Section } from './page.js';
 
-/** Folds whose confusion matrices are all shown. */
-const MAX_FOLD_MATRICES = 10;
+/** Confusion matrices of single trials that are shown. */
+const MAX_MATRICES = 12;
 
 /**
  * The report of one run.
@@ -38,7 +38,7 @@ export function runPage(
       ? { id: 'curves', title: 'Learning', body: curves(summary) }
       : null,
     summary.folds === null ? null : { id: 'folds', title: 'Folds', body: folds(summary, summary.folds) },
-    { id: 'confusion', title: 'Confusion', body: confusion(run, look) },
+    { id: 'confusion', title: 'Confusion', body: confusion(run, trial, look) },
     look === null
       ? null
       : {
@@ -67,7 +67,7 @@ export function runPage(
     look === null ? null : { id: 'layers', title: 'Layers', body: layers(look) },
     { id: 'timing', title: 'Timing', body: timingSection(summary) },
     { id: 'workers', title: 'Workers', body: workersSection(summary) },
-    { id: 'faults', title: 'Faults survived', body: eventsSection(run.events, summary.retries) },
+    { id: 'faults', title: 'Faults survived', body: faultsSection(run) },
     { id: 'reproduce', title: 'How to reproduce', body: reproduceSection(run) },
   ];
   return renderPage({
@@ -88,26 +88,20 @@ function ending({ status, reason }: Summary): Html {
 
 function figures({ summary, manifest }: RunFiles): Html {
   const { folds: k, trials, throughput, durationSeconds } = summary;
-  const [first] = trials;
+  const whole = trials.find(({ fold }) => fold === null);
   const numbers: [string, string, string][] = [];
   if (k !== null) {
-    numbers.push([
-      `accuracy, mean of ${k.n} folds`,
-      percent(k.mean),
-      `± ${percent(k.ci95)} (95 %), sd ${percent(k.sd)}`,
-    ]);
-  } else {
-    if (first?.test) {
-      const { accuracy, loss, rows } = first.test;
-      numbers.push(['test accuracy', percent(accuracy), `loss ${loss.toFixed(4)} on ${count(rows)}`]);
-    }
-    if (first?.validation) {
-      const { accuracy, loss, rows } = first.validation;
-      numbers.push(['validation accuracy', percent(accuracy), `loss ${loss.toFixed(4)} on ${count(rows)}`]);
-    }
+    const spread = `± ${percent(k.ci95)} (95 %), sd ${percent(k.sd)}`;
+    numbers.push([`accuracy, mean of ${k.n} folds`, percent(k.mean), spread]);
+  }
+  for (const split of ['test', 'validation'] as const) {
+    const evaluation = whole?.[split];
+    if (!evaluation) continue;
+    const { accuracy, loss, rows } = evaluation;
+    numbers.push([`${split} accuracy`, percent(accuracy), `loss ${loss.toFixed(4)} on ${count(rows)}`]);
   }
   const epochs = trials.reduce((most, trial) => Math.max(most, trial.epochs.length), 0);
-  numbers.push(['epochs', String(epochs), k === null ? '' : `in each of ${trials.length} folds`]);
+  numbers.push(['epochs', String(epochs), trials.length === 1 ? '' : `in each of ${trials.length} trials`]);
   numbers.push(['parameters', count(manifest.model.parameters), manifest.model.name]);
   numbers.push([
     'images a second',
@@ -130,9 +124,8 @@ function curves({ trials }: Summary): Html {
   const single = trials.length === 1;
   const lines = (train: 'loss' | 'accuracy', validation: 'valLoss' | 'valAccuracy'): Line[] =>
     trials.flatMap(({ fold, epochs }, i) => {
-      const prefix = single ? '' : `fold ${fold ?? i} `;
       const held: Line = {
-        name: single ? 'validation' : prefix.trim(),
+        name: single ? 'validation' : fold === null ? 'final fit' : `fold ${fold}`,
         values: epochs.map((epoch) => epoch[validation]),
         colour: single ? 1 : i,
       };
@@ -176,12 +169,13 @@ function curves({ trials }: Summary): Html {
 }
 
 function folds({ trials }: Summary, { mean, sd, ci95, n }: NonNullable<Summary['folds']>): Html {
+  const cuts = trials.filter(({ fold }) => fold !== null);
   const groups = (['validation', 'test'] as const)
     .map((split) => ({
       name: split,
-      values: trials.flatMap((trial) => (trial[split] === null ? [] : [trial[split].accuracy])),
+      values: cuts.flatMap((trial) => (trial[split] === null ? [] : [trial[split].accuracy])),
     }))
-    .filter(({ values }) => values.length > 0);
+    .filter(({ values }) => values.length > 1);
   return html`<div class="charts">
     ${
       groups.length === 0
@@ -196,13 +190,14 @@ function folds({ trials }: Summary, { mean, sd, ci95, n }: NonNullable<Summary['
     <div>
       <h3>Fold by fold</h3>
       ${table(
-        ['fold', 'validation accuracy', 'validation loss', 'test accuracy', 'test loss'],
-        trials.map(({ fold, validation, test }) => [
+        ['fold', 'ended', 'validation accuracy', 'validation loss', 'rows', 'weights'],
+        cuts.map(({ fold, status, validation, weightsSha256 }) => [
           fold ?? '-',
+          status,
           validation?.accuracy.toFixed(4) ?? '-',
           validation?.loss.toFixed(4) ?? '-',
-          test?.accuracy.toFixed(4) ?? '-',
-          test?.loss.toFixed(4) ?? '-',
+          validation === null ? '-' : count(validation.rows),
+          html`<code title="${weightsSha256}">${weightsSha256.slice(0, 12)}</code>`,
         ]),
       )}
       <p>Mean ${mean.toFixed(4)}, standard deviation ${sd.toFixed(4)}, 95 % interval ± ${ci95.toFixed(4)}.</p>
@@ -213,19 +208,60 @@ function folds({ trials }: Summary, { mean, sd, ci95, n }: NonNullable<Summary['
   </div>`;
 }
 
-function confusion({ summary: { trials }, manifest }: RunFiles, look: Look | null): Html {
+function confusion(
+  { summary: { trials }, manifest }: RunFiles,
+  trial: TrialSummary | null,
+  look: Look | null,
+): Html {
   const { classNames } = manifest.dataset;
-  const matrices = trials.slice(0, MAX_FOLD_MATRICES).flatMap(({ fold, validation, test }) => {
+  const held = trials.flatMap(({ fold, validation }) =>
+    fold === null || validation === null ? [] : [validation],
+  );
+  const pooled = held.length < 2 ? [] : [confusionFigure('Validation, all folds', sumOf(held), classNames)];
+  const matrices = trials.flatMap(({ fold, validation, test }) => {
     const of = fold === null ? '' : `, fold ${fold}`;
-    const test1 = test === null ? [] : [confusionFigure(`Test${of}`, test, classNames)];
-    const held = validation === null ? [] : [confusionFigure(`Validation${of}`, validation, classNames)];
-    return [...test1, ...held];
+    return [
+      ...(test === null ? [] : [confusionFigure(`Test${of}`, test, classNames)]),
+      ...(validation === null ? [] : [confusionFigure(`Validation${of}`, validation, classNames)]),
+    ];
   });
-  if (look !== null && look.train !== null) {
-    matrices.push(confusionFigure(`Training, first ${count(look.train.rows)} rows`, look.train, classNames));
-  }
-  if (matrices.length === 0) return html`<p>The run ended before it was evaluated.</p>`;
-  return html`<div class="charts">${matrices}</div>`;
+  const of = trial === null || trial.fold === null ? '' : ` of fold ${trial.fold}`;
+  const looked =
+    look === null
+      ? []
+      : [
+          ...(trial?.test === null
+            ? [confusionFigure(`Test, with the network${of}`, look.test, classNames)]
+            : []),
+          ...(look.train === null
+            ? []
+            : [
+                confusionFigure(
+                  `Training${of}, first ${count(look.train.rows)} rows`,
+                  look.train,
+                  classNames,
+                ),
+              ]),
+        ];
+  const all = [...pooled, ...looked, ...matrices.slice(0, MAX_MATRICES)];
+  if (all.length === 0) return html`<p>The run ended before it was evaluated.</p>`;
+  return html`<div class="charts">${all}</div>`;
+}
+
+/** The evaluations of several networks as one: every row counts once. */
+function sumOf(evaluations: readonly Evaluation[]): Evaluation {
+  const total = (read: (evaluation: Evaluation) => number): number =>
+    evaluations.reduce((sum, evaluation) => sum + read(evaluation), 0);
+  const rows = total((evaluation) => evaluation.rows);
+  const classes = evaluations[0]?.confusion ?? [];
+  return {
+    rows,
+    loss: total((evaluation) => evaluation.loss * evaluation.rows) / rows,
+    accuracy: total((evaluation) => evaluation.accuracy * evaluation.rows) / rows,
+    confusion: classes.map((row, truth) =>
+      row.map((_, guess) => total(({ confusion: c }) => c[truth]?.[guess] ?? 0)),
+    ),
+  };
 }
 
 function layers({ layers: rows }: Look): Html {

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -7,9 +7,8 @@ import { PNG } from 'pngjs';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Atelier, type Exit } from '../support/atelier.js';
 import { CHROMIUM, launchChromium } from '../support/chromium.js';
-import { writeFoldRun } from '../support/fold-run.js';
 import { writeSmallFashionMnist } from '../support/idx-folder.js';
-import { readJson, readSummary } from '../support/run-files.js';
+import { readSummary } from '../support/run-files.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 const folder = temporaryFolder();
@@ -22,19 +21,11 @@ beforeAll(async () => {
   writeSmallFashionMnist(data, 1_200, 300);
   // `Atelier` belongs to a test; this run is shared by all.
   const main = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
-  const options = [
-    '--model',
-    'lenet',
-    '--dataset',
-    data,
-    '--validation-rows',
-    '200',
-    '--epochs',
-    '2',
-    '--quiet',
-  ];
-  await promisify(execFile)(process.execPath, [main, 'train', ...options, '--run-dir', run]);
-  writeFoldRun(run, folds, 5);
+  const options = ['--model', 'lenet', '--dataset', data, '--epochs', '2', '--quiet'];
+  const start = (...args: string[]): Promise<unknown> =>
+    promisify(execFile)(process.execPath, [main, ...args, ...options]);
+  await start('train', '--run-dir', run, '--validation-rows', '200');
+  await start('kfold', '--run-dir', folds);
 });
 
 const atelier = (...args: string[]): Promise<Exit> => new Atelier(args).exit;
@@ -62,10 +53,10 @@ describe('evaluate', () => {
     );
   });
 
-  test('of training rows of a fold says where the figures are', async () => {
-    expect(await complaint(2, 'evaluate', folds, '--split', 'train')).toMatch(
-      /is a k-fold run: .*--split test/,
-    );
+  test("of a fold takes that fold's rows", async () => {
+    const { stdout } = await atelier('evaluate', folds, '--fold', '3', '--split', 'validation', '--json');
+    const { accuracy, confusion } = readSummary(folds).trials[3]?.validation ?? {};
+    expect(JSON.parse(stdout)).toMatchObject({ split: 'validation', accuracy, confusion });
   });
 });
 
@@ -139,11 +130,11 @@ describe('report', () => {
 
   test('is written without pictures of its inside when the data is gone', async () => {
     const out = join(folder, 'no-data.html');
-    const config = readJson(folds, 'summary.json') as { config: Record<string, unknown> };
-    const moved = { ...config, config: { ...config.config, dataset: join(folder, 'gone') } };
     const path = join(folder, 'moved');
-    writeFoldRun(run, path, 2);
-    writeFileSync(join(path, 'summary.json'), JSON.stringify({ ...moved, trials: readSummary(path).trials }));
+    cpSync(run, path, { recursive: true });
+    const summary = readSummary(run);
+    const moved = { ...summary, config: { ...summary.config, dataset: join(folder, 'gone') } };
+    writeFileSync(join(path, 'summary.json'), JSON.stringify(moved));
     expect((await atelier('report', path, '--out', out)).code).toBe(0);
     expect(readFileSync(out, 'utf8')).toMatch(/No pictures of the network&#39;s inside: unknown dataset/);
     rmSync(out);
@@ -189,11 +180,12 @@ describe('report', () => {
             'How to reproduce',
           ]);
           expect(seen.scrollWidth).toBeLessThanOrEqual(width);
-          expect(seen.charts).toBe(2 + 1 + 10 + 2 + 1);
+          // Curves, box plot, matrices (pooled, test, training, each fold's), calibration, timing.
+          expect(seen.charts).toBe(2 + 1 + (3 + 5) + 2 + 1);
           expect(seen.emptyCharts).toEqual([]);
           expect(seen.brokenImages).toEqual([]);
           expect(seen.images).toBeGreaterThan(30);
-          expect(seen.titles).toBe(1_000);
+          expect(seen.titles).toBe(800);
           expect(seen.smallestText).toBeGreaterThanOrEqual(7);
           await page.close();
         }

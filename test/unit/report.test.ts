@@ -8,7 +8,7 @@ import { calibrationOf } from '../../results/report/calibration.js';
 import { fiveNumbers, linesFigure } from '../../results/report/chart.js';
 import { comparisonPage } from '../../results/report/comparison-page.js';
 import { confusionFigure } from '../../results/report/confusion.js';
-import { eventsSection, reproducingFlags } from '../../results/report/facts.js';
+import { faultsSection, reproducingFlags } from '../../results/report/facts.js';
 import { duration, html, table } from '../../results/report/html.js';
 import { mosaicPng, normalised } from '../../results/report/picture.js';
 import { runPage } from '../../results/report/run-page.js';
@@ -39,7 +39,10 @@ const epochs = [1, 2].map((epoch) => ({
 }));
 const trialOf = (fold: number | null): Summary['trials'][number] => ({
   fold,
+  status: 'done',
+  reason: null,
   weightsSha256: HASH,
+  ledger: { epochs: 2, rowsPerEpoch: 100, rowsDigest: '0'.repeat(16), shards: [] },
   epochs,
   validation: evaluation,
   test: { ...evaluation, accuracy: 0.7 + (fold ?? 0) / 100 },
@@ -55,6 +58,7 @@ const summaryOf = (change: Partial<Summary> = {}): Summary => ({
   throughput: { imagesPerSecond: 1_234, stepMsP50: 5, stepMsP95: 9, slotUtilization: 0.8 },
   workers: [{ name: 'w<1>', host: 'h', slots: 1, tensorflow: '2', node: '20', examples: 200 }],
   retries: 0,
+  elasticity: { workersLost: 0, reconnects: 0, speculated: 0, late: 0, resumes: 0 },
   durationSeconds: 12,
   ...change,
 });
@@ -208,10 +212,14 @@ describe('parts of a report', () => {
     ]);
   });
 
-  test('count faults until the run ended: leaving afterwards is none', () => {
-    const event = (type: string): { time: string; type: string } => ({ time: 't', type });
-    expect(eventsSection([event('ended'), event('worker-left')], 0).text).toMatch(/None: no worker was lost/);
-    expect(eventsSection([event('worker-left'), event('ended')], 3).text).toMatch(/1 workers lost, 3 pieces/);
+  test('say which faults a run survived, or that there were none', () => {
+    const quiet = readRun(runDirectory());
+    expect(faultsSection(quiet).text).toMatch(/None: no worker was lost/);
+    const elasticity = { ...quiet.summary.elasticity, workersLost: 2 };
+    const hurt = { ...quiet, summary: { ...quiet.summary, elasticity, retries: 3 } };
+    const text = faultsSection(hurt).text.replace(/\s+/g, ' ');
+    expect(text).toMatch(/>2<\/td> ?<td>workers lost<.*>3<\/td> ?<td>shards or chunks computed again</);
+    expect(text).not.toMatch(/connections taken up/);
   });
 
   test('reproduce a run by the flags that decide its weights', () => {
@@ -256,7 +264,8 @@ describe('a page', () => {
     isSelfContained(page);
     expect(page).toContain('Accuracy of 3 folds');
     expect(page).toContain('71.00 %');
-    expect(page.match(/Confusion matrix, Test, fold \d/g)).toHaveLength(3);
+    expect(page.match(/Confusion matrix, Validation, fold \d/g)).toHaveLength(3);
+    expect(page).toMatch(/Confusion matrix, Validation, all folds: accuracy 70.00 %/);
   });
 
   test('compares runs by what differs', () => {
