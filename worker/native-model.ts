@@ -106,6 +106,11 @@ export class NativeModel implements TrainedModel {
     return this.inputShape;
   }
 
+  /** All weights, in the order of the layers. */
+  get variables(): readonly Variable[] {
+    return this.model.weights.map((weight) => (weight as unknown as { val: Variable }).val);
+  }
+
   dispose(): void {
     this.model.dispose();
   }
