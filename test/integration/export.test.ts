@@ -22,6 +22,10 @@ const NETWORKS: Readonly<Record<string, Topology>> = {
 };
 const PIXELS = 784;
 const ROWS = 40;
+/** Python's TensorFlow takes its time to load. */
+const PEER_TIMEOUT_MS = 120_000;
+
+let made = 0;
 
 interface Exported {
   readonly model: NativeModel;
@@ -31,7 +35,7 @@ interface Exported {
 
 async function exported(name: string): Promise<Exported> {
   const fixture = await modelFixture(NETWORKS[name] as Topology);
-  const plain = join(root, `${name}-${Math.random()}`);
+  const plain = join(root, `${name}-${++made}`);
   mkdirSync(plain);
   exportLayersModel(plain, fixture.model, fixture.weights);
   const model = await NativeModel.create(readExportedModel(plain));
@@ -73,17 +77,17 @@ describe('an exported SavedModel', () => {
   test.skipIf(!hasPeer('tensorflow'))(
     "of each network predicts the same in Python's TensorFlow",
     async () => {
-      for (const name of Object.keys(NETWORKS)) {
-        const { model, folder, images } = await exported(name);
-        writeFileSync(join(folder, 'images'), inputOf(images));
-        const out = join(folder, 'out');
-        await runPeer('predict_saved_model.py', folder, join(folder, 'images'), out, '28', '28', '1');
-        const theirs = new Float32Array(readFileSync(out).buffer.slice(0));
+      const all = await Promise.all(Object.keys(NETWORKS).map(exported));
+      for (const { folder, images } of all) writeFileSync(join(folder, 'images'), inputOf(images));
+      await runPeer('predict_saved_model.py', '28', '28', '1', ...all.map(({ folder }) => folder));
+      for (const { model, folder, images } of all) {
+        const theirs = new Float32Array(new Uint8Array(readFileSync(join(folder, 'out'))).buffer);
         expect(theirs).toHaveLength(ROWS * 10);
         expect(worstDifference(theirs, model.predict(images))).toBeLessThan(1e-5);
         model.dispose();
       }
     },
+    PEER_TIMEOUT_MS,
   );
 });
 
