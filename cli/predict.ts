@@ -22,7 +22,7 @@ interface Prediction {
   readonly class: number;
   readonly name: string;
   readonly probability: number;
-  /** By name of the class, most probable first. */
+  /** By name of the class. */
   readonly probabilities: Readonly<Record<string, number>>;
   /** What was done to the image to make it fit. */
   readonly notes: readonly string[];

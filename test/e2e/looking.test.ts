@@ -1,10 +1,11 @@
-import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { PNG } from 'pngjs';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { PROJECT_ROOT } from '../../shared/version.js';
 import { Atelier, type Exit } from '../support/atelier.js';
 import { CHROMIUM, launchChromium } from '../support/chromium.js';
 import { writeSmallFashionMnist } from '../support/idx-folder.js';
@@ -111,6 +112,82 @@ describe('summary', () => {
     expect(ofPreset.stdout).toMatch(/169,078 trainable parameters/);
   });
 });
+
+describe('export', () => {
+  test('to tfjs runs in Chromium with plain tfjs, and predicts the same', async ({ skip }) => {
+    if (CHROMIUM === undefined) skip('there is no Chromium: name one with ATELIER_CHROMIUM');
+    const out = join(folder, 'tfjs');
+    expect(await atelier('export', run, '--format', 'tfjs', '--out', out)).toMatchObject({ code: 0 });
+    const images = join(data, 't10k-images-idx3-ubyte');
+    const { stdout } = await atelier('predict', '--run', run, images, '--json');
+    const ours = (JSON.parse(stdout) as { probabilities: Record<string, number> }[]).map(
+      ({ probabilities }) => Array.from({ length: 10 }, (_, i) => probabilities[String(i)] ?? Number.NaN),
+    );
+    const theirs = await predictInChromium(out, readFileSync(images).subarray(16));
+    expect(theirs).toHaveLength(300);
+    const argMax = (row: readonly number[]): number => row.indexOf(Math.max(...row));
+    expect(theirs.map(argMax)).toEqual(ours.map(argMax));
+    const worst = Math.max(
+      ...theirs.flatMap((row, r) => row.map((p, i) => Math.abs(p - (ours[r]?.[i] ?? 2)))),
+    );
+    expect(worst).toBeLessThan(1e-5);
+  });
+
+  test('writes what each format has, and nothing over what is there', async () => {
+    const saved = join(folder, 'saved');
+    const tensors = join(folder, 'tensors');
+    expect((await atelier('export', run, '--format', 'savedmodel', '--out', saved)).stdout).toBe(
+      `${saved}\n`,
+    );
+    expect(
+      (await atelier('export', folds, '--fold', '2', '--format', 'safetensors', '--out', tensors)).code,
+    ).toBe(0);
+    expect(readdirSync(saved)).toEqual(['class-names.txt', 'saved_model.pb']);
+    expect(readdirSync(tensors)).toEqual(['class-names.txt', 'model.safetensors', 'topology.json']);
+    expect(readFileSync(join(tensors, 'model.safetensors')).toString('latin1')).toContain(
+      readSummary(folds).trials[2]?.weightsSha256,
+    );
+    expect(await complaint(2, 'export', run, '--format', 'tfjs', '--out', saved)).toMatch(
+      /exists: name a folder/,
+    );
+    expect((await atelier('export', run, '--format', 'onnx', '--out', join(folder, 'onnx'))).stderr).toMatch(
+      /Allowed choices are tfjs, savedmodel, safetensors/,
+    );
+  });
+});
+
+/** Probabilities of 28 x 28 images, by tfjs's own scripts on its own backend in a page. */
+async function predictInChromium(model: string, pixels: Uint8Array): Promise<number[][]> {
+  const browser = await launchChromium();
+  try {
+    const page = await browser.newPage();
+    for (const name of ['core', 'backend-cpu', 'layers']) {
+      const bundle = join('node_modules', '@tensorflow', `tfjs-${name}`, 'dist', `tf-${name}.min.js`);
+      await page.addScriptTag({ path: join(PROJECT_ROOT, bundle) });
+    }
+    const argument = {
+      json: readFileSync(join(model, 'model.json'), 'utf8'),
+      weights: readFileSync(join(model, 'weights.bin')).toString('base64'),
+      pixels: Buffer.from(pixels).toString('base64'),
+    };
+    return await page.evaluate<number[][]>(`(${PREDICT_IN_PAGE})(${JSON.stringify(argument)})`);
+  } finally {
+    await browser.close();
+  }
+}
+
+const PREDICT_IN_PAGE = `async ({ json, weights, pixels }) => {
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const { modelTopology, weightsManifest } = JSON.parse(json);
+  const load = async () => ({
+    modelTopology,
+    weightSpecs: weightsManifest.flatMap((group) => group.weights),
+    weightData: bytes(weights).buffer,
+  });
+  const model = await tf.loadLayersModel({ load });
+  const images = tf.tensor(Float32Array.from(bytes(pixels)), [bytes(pixels).length / 784, 28, 28, 1]);
+  return model.predict(tf.div(images, 255)).array();
+}`;
 
 describe('report', () => {
   test('says which layers, images and folds there are', async () => {
