@@ -1,19 +1,24 @@
 import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { augmentationOf } from '../shared/augmentation.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import type { TrialSummary } from '../shared/summary.js';
 import { comparisonPage, MAX_COMPARED_RUNS } from '../results/report/comparison-page.js';
-import { lookInside, type Look, type LookOptions } from '../results/report/look.js';
+import { lookInside, type AugmentedSample, type Look, type LookOptions } from '../results/report/look.js';
 import { runPage } from '../results/report/run-page.js';
 import { chooseTrial, modelFolder, readRun, type RunFiles } from '../results/run-files.js';
+import { augment } from '../worker/augmentation/augment.js';
 import { parseCount } from './numbers.js';
 import { datasetOf, openModel, parseFold } from './trained.js';
 
 const REPORT_FILE = 'report.html';
 const COMPARISON_FILE = 'comparison.html';
 const MAX_IMAGE_NUMBER = 1_000_000_000;
+/** Training rows shown with what augmentation makes of them, and how often. */
+const AUGMENTED_ROWS = 6;
+const AUGMENTED_DRAWS = 3;
 
 export interface ReportOptions extends LookOptions {
   /** Which trial of a k-fold run is looked into (default: the first). */
@@ -119,10 +124,27 @@ async function tryToLook(
   }
   const model = await openModel(folder);
   try {
-    return { look: lookInside(run, trial, model, dataset, options), missing: null };
+    const augmented = options.augmented ?? augmentedSamples(run, dataset);
+    return { look: lookInside(run, trial, model, dataset, { ...options, augmented }), missing: null };
   } finally {
     model.dispose();
   }
+}
+
+/** Some training rows, and what the run's augmentation makes of each in different epochs. */
+function augmentedSamples({ summary: { config } }: RunFiles, { images, info }: Dataset): AugmentedSample[] {
+  const augmentation = augmentationOf(config);
+  if (augmentation === null) return [];
+  const size = info.imageShape.reduce((product, d) => product * d, 1);
+  const rows = Math.min(AUGMENTED_ROWS, info.trainRows);
+  return Array.from({ length: rows }, (_, row) => {
+    const original = images.slice(row * size, (row + 1) * size);
+    const augmented = Array.from({ length: AUGMENTED_DRAWS }, (__, epoch) => {
+      const place = { seed: config.seed, trial: 0, epoch, shard: 0, position: row };
+      return Uint8Array.from(augment(original, augmentation, info.imageShape, place), Math.round);
+    });
+    return { row, original, augmented };
+  });
 }
 
 function compare(directories: readonly string[], out: string): string {

@@ -140,6 +140,7 @@ export function reproducingFlags(config: Readonly<Record<string, unknown>>): str
     if (value === null || value === undefined) return [];
     if (!always.has(key) && JSON.stringify(value) === JSON.stringify(defaults[key])) return [];
     if (typeof value === 'object') return [];
+    if (typeof value === 'boolean') return [value ? flagOf(key) : `--no-${flagOf(key).slice(2)}`];
     return [flagOf(key), quoted(shown(value))];
   });
 }

@@ -159,7 +159,7 @@ export function calibrationSection({ bins, ece, meanConfidence, accuracy }: Cali
 }
 
 export function augmentedSection(samples: readonly AugmentedSample[], imageShape: Look['imageShape']): Html {
-  return html`<p>Training images as they are, and as training sees them.</p>
+  return html`<p>Training images as they are, and as this run's augmentation changes them.</p>
     <div class="tiles">
       ${samples.flatMap(({ row, original, augmented }) => [
         html`<figure>

@@ -9,7 +9,7 @@ import { calibrationOf, type Calibration } from './calibration.js';
 /** The study's boot. */
 export const STUDY_IMAGE = 1510;
 /** Training rows that the report looks at. */
-const MAX_TRAIN_ROWS = 10_000;
+const MAX_TRAIN_ROWS = 5_000;
 const MISTAKES = 24;
 /** Layers whose maps are shown unless they are named. */
 const MAX_LAYERS = 40;
@@ -23,7 +23,7 @@ export interface Mistake {
   readonly confidence: number;
 }
 
-/** An image before and after augmentation, as training sees it. */
+/** An image before and after augmentation. */
 export interface AugmentedSample {
   /** Row of the training set. */
   readonly row: number;

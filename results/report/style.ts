@@ -61,6 +61,7 @@ td.n { text-align: right; font-variant-numeric: tabular-nums; }
 pre, code { font-family: ui-monospace, "DejaVu Sans Mono", Consolas, monospace; font-size: 0.85rem; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: 0.5rem; padding: 0.75rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 code { overflow-wrap: anywhere; }
+code[title] { white-space: nowrap; }
 details { margin: 0.75rem 0; }
 summary { cursor: pointer; color: var(--c1); }
 .note { border-left: 4px solid var(--miss); padding-left: 0.75rem; }

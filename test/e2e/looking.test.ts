@@ -26,7 +26,7 @@ beforeAll(async () => {
   const start = (...args: string[]): Promise<unknown> =>
     promisify(execFile)(process.execPath, [main, ...args, ...options]);
   await start('train', '--run-dir', run, '--validation-rows', '200');
-  await start('kfold', '--run-dir', folds);
+  await start('kfold', '--run-dir', folds, '--augment', 'strong');
 });
 
 const atelier = (...args: string[]): Promise<Exit> => new Atelier(args).exit;
@@ -250,6 +250,7 @@ describe('report', () => {
             'Most confident mistakes of fold 0',
             'Filters of fold 0',
             'Feature maps of fold 0',
+            'Augmented images',
             'Layers',
             'Timing',
             'Workers',

@@ -227,6 +227,8 @@ describe('parts of a report', () => {
     expect(reproducingFlags(config).join(' ')).toBe(
       "--model 'my nets/a.json' --dataset fashion-mnist --epochs 7 --batch-size 64 --seed 1",
     );
+    const folded = parseRunConfig({ model: 'lenet', folds: 3, finalFit: true, stratified: false });
+    expect(reproducingFlags(folded).join(' ')).toMatch(/ --folds 3 .*--no-stratified .*--final-fit /);
   });
 });
 
