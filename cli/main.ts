@@ -5,6 +5,11 @@ import { ATELIER_VERSION } from '../shared/version.js';
 import { addDoctorCommand } from './doctor.js';
 import { addLaunchCommand } from './launch.js';
 import { addTokenCommand } from './token.js';
+import { addEvaluateCommand } from './evaluate.js';
+import { addExportCommand } from './export.js';
+import { addPredictCommand } from './predict.js';
+import { addReportCommand } from './report.js';
+import { addSummaryCommand } from './summary.js';
 import { addKfoldCommand, addTrainCommand } from './train.js';
 import { addVerifyCommand } from './verify.js';
 import { addWorkerCommand } from './worker.js';
@@ -22,7 +27,12 @@ addWorkerCommand(program);
 addTokenCommand(program);
 addLaunchCommand(program);
 addDoctorCommand(program);
-for (const command of program.commands.flatMap((command) => [command, ...command.commands]))
+addEvaluateCommand(program);
+addExportCommand(program);
+addPredictCommand(program);
+addReportCommand(program);
+addSummaryCommand(program);
+for (const command of program.commands.flatMap((each) => [each, ...each.commands]))
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
 
 try {

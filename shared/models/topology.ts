@@ -114,6 +114,12 @@ function outputLayer(topology: Topology): LayerJson {
   return Array.isArray(found.config['layers']) ? outputLayer(found) : found;
 }
 
+/** Is the output a distribution, or logits that the reader still has to put through a softmax? */
+export function endsInSoftmax(topology: Topology): boolean {
+  const { class_name: className, config } = outputLayer(topology);
+  return className === 'Softmax' || config['activation'] === 'softmax';
+}
+
 /** Random layers that cannot be fed from counter-based streams: their weights would differ from run to run. */
 const UNSUPPORTED_LAYERS: ReadonlySet<string> = new Set(['AlphaDropout', 'RandomWidth', 'RandomHeight']);
 

@@ -10,8 +10,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   coordinator: ['shared'],
   worker: ['shared'],
   setup: ['shared'],
-  cli: ['coordinator', 'worker', 'shared'],
-  test: ['cli', 'coordinator', 'worker', 'shared', 'setup'],
+  results: ['shared'],
+  cli: ['coordinator', 'worker', 'results', 'shared'],
+  test: ['cli', 'coordinator', 'worker', 'results', 'shared', 'setup'],
 };
 
 const sourcesIn = (folder: string): string[] => {

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { assertNever } from '../../shared/errors.js';
 
 /*
  * TensorFlow's GraphDef, written with the protobuf classes that tfjs-node ships (dist/proto/api_pb.js; they have
@@ -37,8 +38,22 @@ interface Proto {
   };
   GraphDef: new () => { setNodeList(nodes: readonly ProtoNode[]): void; setVersions(versions: object): void };
   VersionDef: new () => { setProducer(producer: number): void };
-  MetaGraphDef: (new () => { setGraphDef(graph: object): void; setMetaInfoDef(info: object): void }) & {
+  MetaGraphDef: (new () => {
+    setGraphDef(graph: object): void;
+    setMetaInfoDef(info: object): void;
+    getSignatureDefMap(): { set(name: string, signature: object): void };
+  }) & {
     MetaInfoDef: new () => { addTags(tag: string): void };
+  };
+  SignatureDef: new () => {
+    getInputsMap(): { set(name: string, info: object): void };
+    getOutputsMap(): { set(name: string, info: object): void };
+    setMethodName(name: string): void;
+  };
+  TensorInfo: new () => {
+    setName(name: string): void;
+    setDtype(dtype: number): void;
+    setTensorShape(shape: object): void;
   };
   SavedModel: new () => {
     setSavedModelSchemaVersion(version: number): void;
@@ -86,10 +101,52 @@ function typeAttr(dtype: number): ProtoAttr {
   return attr;
 }
 
+/** A node of a graph before it is written. */
+export type GraphNode =
+  | {
+      readonly kind: 'placeholder';
+      readonly name: string;
+      readonly dtype: number;
+      readonly shape: readonly number[];
+    }
+  | {
+      readonly kind: 'constant';
+      readonly name: string;
+      readonly dtype: number;
+      readonly shape: readonly number[];
+      readonly bytes: Uint8Array;
+    }
+  | {
+      readonly kind: 'operation';
+      readonly name: string;
+      readonly op: string;
+      readonly inputs: readonly string[];
+      readonly attrs: readonly OpAttr[];
+    };
+
+/** A tensor of a signature: what callers name it, and what the graph does. */
+export interface SignatureTensor {
+  readonly name: string;
+  /** Such as `Softmax_12:0`. */
+  readonly source: string;
+  readonly dtype: number;
+  /** -1 where it is free. */
+  readonly shape: readonly number[];
+}
+
+export interface Signature {
+  readonly inputs: readonly SignatureTensor[];
+  readonly outputs: readonly SignatureTensor[];
+}
+
+/** What `tf.saved_model.load` and TensorFlow Serving look for. */
+const SIGNATURE_NAME = 'serving_default';
+const SIGNATURE_METHOD = 'tensorflow/serving/predict';
+
 /** Collects the nodes of one graph. */
 export class GraphBuilder {
-  private readonly nodes: ProtoNode[] = [];
-  private readonly kinds: AttrKinds;
+  readonly nodes: GraphNode[] = [];
+  readonly kinds: AttrKinds;
 
   constructor(kinds: AttrKinds) {
     this.kinds = kinds;
@@ -101,83 +158,120 @@ export class GraphBuilder {
 
   /** @returns the node's name; its outputs are `name:0`, `name:1`, ... */
   placeholder(name: string, dtype: number, shape: readonly number[]): string {
-    const node = this.node(name, 'Placeholder');
-    const attr = new proto.AttrValue();
-    attr.setShape(shapeProto(shape));
-    node.getAttrMap().set('dtype', typeAttr(dtype));
-    node.getAttrMap().set('shape', attr);
+    this.nodes.push({ kind: 'placeholder', name, dtype, shape });
     return name;
   }
 
   constant(dtype: number, shape: readonly number[], bytes: Uint8Array): string {
     const name = `const_${this.nodes.length}`;
-    const node = this.node(name, 'Const');
-    const tensor = new proto.Tensor();
-    tensor.setDtype(dtype);
-    tensor.setTensorShape(shapeProto(shape));
-    tensor.setTensorContent(bytes);
-    const value = new proto.AttrValue();
-    value.setTensor(tensor);
-    node.getAttrMap().set('value', value);
-    node.getAttrMap().set('dtype', typeAttr(dtype));
+    this.nodes.push({ kind: 'constant', name, dtype, shape, bytes });
     return name;
   }
 
   /** @param inputs outputs of earlier nodes, such as `Add_3:0` */
   operation(op: string, inputs: readonly string[], attrs: readonly OpAttr[]): string {
     const name = `${op.replace(/^_+/, '')}_${this.nodes.length}`;
-    const node = this.node(name, op);
-    for (const input of inputs) node.addInput(input.replace(/:0$/, ''));
-    for (const attr of attrs) node.getAttrMap().set(attr.name, this.attribute(attr));
+    this.nodes.push({ kind: 'operation', name, op, inputs, attrs });
     return name;
   }
 
   /** The graph as the bytes of a `saved_model.pb`. */
   savedModel(): Uint8Array {
-    const versions = new proto.VersionDef();
-    versions.setProducer(GRAPH_PRODUCER);
-    const graph = new proto.GraphDef();
-    graph.setNodeList(this.nodes);
-    graph.setVersions(versions);
-    const info = new proto.MetaGraphDef.MetaInfoDef();
-    info.addTags(SAVED_MODEL_TAG);
-    const meta = new proto.MetaGraphDef();
-    meta.setGraphDef(graph);
-    meta.setMetaInfoDef(info);
-    const model = new proto.SavedModel();
-    model.setSavedModelSchemaVersion(1);
-    model.addMetaGraphs(meta);
-    return model.serializeBinary();
+    return writeSavedModel(this.nodes, this.kinds, null);
   }
+}
 
-  private node(name: string, op: string): ProtoNode {
-    const node = new proto.NodeDef();
-    node.setName(name);
-    node.setOp(op);
-    this.nodes.push(node);
-    return node;
-  }
+/** A graph as the bytes of a `saved_model.pb`. */
+export function writeSavedModel(
+  nodes: readonly GraphNode[],
+  kinds: AttrKinds,
+  signature: Signature | null,
+): Uint8Array {
+  const versions = new proto.VersionDef();
+  versions.setProducer(GRAPH_PRODUCER);
+  const graph = new proto.GraphDef();
+  graph.setNodeList(nodes.map((node) => nodeProto(node, kinds)));
+  graph.setVersions(versions);
+  const info = new proto.MetaGraphDef.MetaInfoDef();
+  info.addTags(SAVED_MODEL_TAG);
+  const meta = new proto.MetaGraphDef();
+  meta.setGraphDef(graph);
+  meta.setMetaInfoDef(info);
+  if (signature !== null) meta.getSignatureDefMap().set(SIGNATURE_NAME, signatureProto(signature));
+  const model = new proto.SavedModel();
+  model.setSavedModelSchemaVersion(1);
+  model.addMetaGraphs(meta);
+  return model.serializeBinary();
+}
 
-  private attribute({ name, type, value }: OpAttr): ProtoAttr {
-    const attr = new proto.AttrValue();
-    const { kinds } = this;
-    if (Array.isArray(value) && type !== kinds.TF_ATTR_SHAPE) {
-      const list = new proto.AttrValue.ListValue();
-      const numbers = value as number[];
-      if (type === kinds.TF_ATTR_TYPE) list.setTypeList(numbers);
-      else if (type === kinds.TF_ATTR_INT) list.setIList(numbers);
-      else if (type === kinds.TF_ATTR_FLOAT) list.setFList(numbers);
-      else throw new Error(`attribute ${name}: a list of kind ${type}`);
-      attr.setList(list);
-      return attr;
+function signatureProto({ inputs, outputs }: Signature): object {
+  const signature = new proto.SignatureDef();
+  const infoOf = ({ source, dtype, shape }: SignatureTensor): object => {
+    const info = new proto.TensorInfo();
+    info.setName(source);
+    info.setDtype(dtype);
+    info.setTensorShape(shapeProto(shape));
+    return info;
+  };
+  for (const input of inputs) signature.getInputsMap().set(input.name, infoOf(input));
+  for (const output of outputs) signature.getOutputsMap().set(output.name, infoOf(output));
+  signature.setMethodName(SIGNATURE_METHOD);
+  return signature;
+}
+
+function nodeProto(node: GraphNode, kinds: AttrKinds): ProtoNode {
+  const written = new proto.NodeDef();
+  written.setName(node.name);
+  const attrs = written.getAttrMap();
+  switch (node.kind) {
+    case 'placeholder': {
+      written.setOp('Placeholder');
+      const shape = new proto.AttrValue();
+      shape.setShape(shapeProto(node.shape));
+      attrs.set('dtype', typeAttr(node.dtype));
+      attrs.set('shape', shape);
+      return written;
     }
-    if (type === kinds.TF_ATTR_TYPE) attr.setType(value as number);
-    else if (type === kinds.TF_ATTR_INT) attr.setI(value as number);
-    else if (type === kinds.TF_ATTR_FLOAT) attr.setF(value as number);
-    else if (type === kinds.TF_ATTR_BOOL) attr.setB(value as boolean);
-    else if (type === kinds.TF_ATTR_STRING) attr.setS(Buffer.from(String(value)));
-    else if (type === kinds.TF_ATTR_SHAPE) attr.setShape(shapeProto(value as number[]));
-    else throw new Error(`attribute ${name}: kind ${type}`);
+    case 'constant': {
+      written.setOp('Const');
+      const tensor = new proto.Tensor();
+      tensor.setDtype(node.dtype);
+      tensor.setTensorShape(shapeProto(node.shape));
+      tensor.setTensorContent(node.bytes);
+      const value = new proto.AttrValue();
+      value.setTensor(tensor);
+      attrs.set('value', value);
+      attrs.set('dtype', typeAttr(node.dtype));
+      return written;
+    }
+    case 'operation':
+      written.setOp(node.op);
+      for (const input of node.inputs) written.addInput(input.replace(/:0$/, ''));
+      for (const attr of node.attrs) attrs.set(attr.name, attributeProto(attr, kinds));
+      return written;
+    default:
+      return assertNever(node);
+  }
+}
+
+function attributeProto({ name, type, value }: OpAttr, kinds: AttrKinds): ProtoAttr {
+  const attr = new proto.AttrValue();
+  if (Array.isArray(value) && type !== kinds.TF_ATTR_SHAPE) {
+    const list = new proto.AttrValue.ListValue();
+    const numbers = value as number[];
+    if (type === kinds.TF_ATTR_TYPE) list.setTypeList(numbers);
+    else if (type === kinds.TF_ATTR_INT) list.setIList(numbers);
+    else if (type === kinds.TF_ATTR_FLOAT) list.setFList(numbers);
+    else throw new Error(`attribute ${name}: a list of kind ${type}`);
+    attr.setList(list);
     return attr;
   }
+  if (type === kinds.TF_ATTR_TYPE) attr.setType(value as number);
+  else if (type === kinds.TF_ATTR_INT) attr.setI(value as number);
+  else if (type === kinds.TF_ATTR_FLOAT) attr.setF(value as number);
+  else if (type === kinds.TF_ATTR_BOOL) attr.setB(value as boolean);
+  else if (type === kinds.TF_ATTR_STRING) attr.setS(Buffer.from(String(value)));
+  else if (type === kinds.TF_ATTR_SHAPE) attr.setShape(shapeProto(value as number[]));
+  else throw new Error(`attribute ${name}: kind ${type}`);
+  return attr;
 }

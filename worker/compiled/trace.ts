@@ -1,4 +1,5 @@
 import type { Tensor } from '@tensorflow/tfjs-core';
+import { invariant } from '../../shared/errors.js';
 import { nodeBackend, tf, type Binding, type OutputMetadata } from '../tensorflow.js';
 import { GraphBuilder } from './graph-def.js';
 import { recordOp, type RecordedTensor } from './rewrite.js';
@@ -13,12 +14,15 @@ export interface TraceInput {
   readonly sample: Float32Array | Int32Array | Uint8Array;
   /** The variable that stands for this input in the function; else the function gets a tensor. */
   readonly variable?: Tensor;
+  /** Written into the graph as a constant with the values of `sample`, instead of a placeholder. */
+  readonly isConstant?: boolean;
 }
 
 /** A traced function as a graph. */
 export interface TracedGraph {
   readonly savedModel: Uint8Array;
-  /** Placeholders, in the order of the inputs: `name:0`. */
+  readonly graph: GraphBuilder;
+  /** Placeholders (and constants that stand for one), in the order of the inputs: `name:0`. */
   readonly inputs: readonly string[];
   /** Outputs in the order in which the function returned them. */
   readonly outputs: readonly string[];
@@ -87,10 +91,14 @@ export function trace(
   };
 
   const random = Math.random.bind(Math);
-  return tf.tidy(() => {
+  let traced: TracedGraph | undefined;
+  tf.tidy(() => {
     const own: number[] = [];
     const placeholders = inputs.map((input) => {
-      const name = builder.placeholder(input.name, input.dtype, input.shape);
+      const name =
+        input.isConstant === true
+          ? builder.constant(input.dtype, input.shape, bytesOf(input.sample))
+          : builder.placeholder(input.name, input.dtype, input.shape);
       const [id] =
         input.variable === undefined
           ? [original.createTensor(input.shape, input.dtype, input.sample)]
@@ -98,7 +106,7 @@ export function trace(
       if (id === undefined) throw new Error('a variable has a tensor');
       if (input.variable === undefined) own.push(id);
       sources.set(id, { source: `${name}:0`, shape: input.shape, dtype: input.dtype });
-      return { input, id };
+      return { input, id, name };
     });
     backend.binding = recorder;
     Math.random = () => refuse('draws random numbers in JavaScript: they would be frozen into the graph');
@@ -114,9 +122,12 @@ export function trace(
       const outputs = backend
         .getInputTensorIds(results)
         .map((id) => sources.get(id)?.source ?? refuse('returns a tensor from outside the traced function'));
-      return {
-        savedModel: builder.savedModel(),
-        inputs: placeholders.map(({ input }) => `${input.name}:0`),
+      traced = {
+        get savedModel() {
+          return builder.savedModel();
+        },
+        graph: builder,
+        inputs: placeholders.map(({ name }) => `${name}:0`),
         outputs,
         nodes: builder.size,
         constants,
@@ -127,6 +138,8 @@ export function trace(
       for (const id of own) original.deleteTensor(id);
     }
   });
+  invariant(traced !== undefined, 'what did not throw was traced');
+  return traced;
 }
 
 /** The binding's own properties are read-only, and its functions want it as `this`. */
@@ -149,15 +162,16 @@ function castToFloat(binding: Binding, id: number): Tensor {
   return nodeBackend().createOutputTensor(metadata as OutputMetadata);
 }
 
+const bytesOf = (values: ArrayBufferView): Uint8Array =>
+  new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
+
 /** Little-endian bytes of a constant; null for strings. */
 function constantBytes(
   binding: Binding,
   dtype: number,
   values: ArrayBufferView | readonly unknown[],
 ): Uint8Array | null {
-  if (ArrayBuffer.isView(values)) {
-    return new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
-  }
+  if (ArrayBuffer.isView(values)) return bytesOf(values);
   const numbers = values.map(Number);
   switch (dtype) {
     case binding.TF_FLOAT:
