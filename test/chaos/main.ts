@@ -122,7 +122,13 @@ async function disturbed(epochs: number): Promise<Disturbed> {
   let recomputed = 0;
   const faults = new Map<string, number>();
 
-  const isStarted = (): boolean => events().some(({ type }) => type === 'first-step');
+  /** Seconds of the first step: faults come from then on. */
+  let trainingSince: number | undefined;
+  const maySuffer = (): boolean => {
+    if (trainingSince === undefined && events().some(({ type }) => type === 'first-step'))
+      trainingSince = seconds();
+    return trainingSince !== undefined && seconds() < trainingSince + minutes * 60;
+  };
   const held = (): WorkerPlace[] =>
     [...places, ...guests].filter(({ isHeld, isStopped }) => isHeld && !isStopped);
   const onWorker = (action: (place: WorkerPlace) => void): boolean => {
@@ -176,7 +182,7 @@ async function disturbed(epochs: number): Promise<Disturbed> {
       if (exit === 0) break;
       if (exit !== null) throw new Error(`the coordinator ended with ${exit}: see ${log}`);
       if (seconds() > limit) throw new Error(`the run is not over after ${Math.round(limit)} s: see ${log}`);
-      if (!isStarted() || seconds() > minutes * 60) continue;
+      if (!maySuffer()) continue;
       // One that cannot be done now is replaced by another.
       for (let tries = 0; tries < 20; tries++) {
         const name = chance.pick(Object.keys(inject));
