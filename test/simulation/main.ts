@@ -41,6 +41,7 @@ for (let seed = first; seed < first + count; seed++) {
   starved += outcome.starved;
   for (const [fault, times] of Object.entries(outcome.faults))
     faults.set(fault, (faults.get(fault) ?? 0) + times);
+  if ((seed - first + 1) % 1_000 === 0) process.stderr.write(`${seed - first + 1} seeds\n`);
   if (single) say(outcome.log.join('\n'));
   if (outcome.problem === null) continue;
   failed.push(seed);

@@ -124,7 +124,7 @@ const eventually = <Value>(action: () => Value): Promise<Value> => {
       try {
         resolve(action());
       } catch (error) {
-        reject(error);
+        reject(error instanceof Error ? error : new Error(String(error)));
       }
     }),
   );
