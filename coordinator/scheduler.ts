@@ -28,13 +28,15 @@ const FIRST_DEVIATION = 0.5;
 const LEAST_DEVIATION = 0.1;
 const MOST_DEVIATION = 1;
 /** Scheduling of the operating system, and the way over the network. */
-export const STRAGGLER_GRACE_MS = 15;
+export const STRAGGLER_GRACE_MS = 10;
 /** How long a lease whose holder's speed is unknown may take before it is overdue. */
 export const UNKNOWN_SPEED_MS = 10_000;
 /** The most workers that hold the same unit. */
 const MAX_HOLDERS = 3;
 /** Weight of the newest measurement in a worker's speed. */
 const SPEED_WEIGHT = 0.25;
+/** A worker whose lease was overdue counts as slower by this, at the most. */
+const OVERDUE_GROWTH = 1.25;
 /** How much a worker that got nothing gains in the estimate a round, so that it is tried again. */
 const FORGET = 0.97;
 
@@ -88,6 +90,8 @@ interface WorkerState {
   /** How far leases were off what was expected of them, relative to it: mean of the absolute values. */
   deviation: number;
   lastAnswerAt: number;
+  /** When a lease was last answered in full. */
+  lastLeaseAt: number;
 }
 
 interface JobState {
@@ -133,6 +137,7 @@ export class Scheduler {
       msPerUnit: new Map(),
       deviation: FIRST_DEVIATION,
       lastAnswerAt: 0,
+      lastLeaseAt: 0,
     });
   }
 
@@ -212,7 +217,9 @@ export class Scheduler {
       }
       if (lease.missing.size === 0) this.measure(state, lease, now);
     }
+    const before = state.leases.length;
     state.leases = state.leases.filter(({ missing }) => missing.size > 0);
+    if (state.leases.length < before) state.lastLeaseAt = now;
     state.lastAnswerAt = now;
   }
 
@@ -486,16 +493,22 @@ export class Scheduler {
   private measure(worker: WorkerState, lease: Lease, now: number): void {
     const job = this.jobs.get(lease.job);
     if (job === undefined) return;
-    const elapsed = Math.max(0.01, now - Math.max(lease.issuedAt, worker.lastAnswerAt));
+    const elapsed = Math.max(0.01, now - Math.max(lease.issuedAt, worker.lastLeaseAt));
     // Fewer units than slots leave slots idle: a unit is charged for what all of them could have done.
     const sample = elapsed / (waves(lease.count, worker.slots) * worker.slots);
     const key = keyOf(job.group, lease.kind);
     const before = worker.msPerUnit.get(key);
-    worker.msPerUnit.set(key, before === undefined ? sample : before + SPEED_WEIGHT * (sample - before));
-    // What was overdue says that the worker stood still, not how much its speed varies.
-    if (lease.expectedMs === null || now > lease.overdueAt) return;
-    const off = Math.abs((now - lease.issuedAt) / Math.max(0.01, lease.expectedMs) - 1);
-    worker.deviation += SPEED_WEIGHT * (off - worker.deviation);
+    if (before === undefined) {
+      worker.msPerUnit.set(key, sample);
+    } else if (now > lease.overdueAt) {
+      // It stood still, for how long says little about its speed; if it has become slow, it takes a few leases to learn.
+      worker.msPerUnit.set(key, Math.min(sample, before * OVERDUE_GROWTH));
+    } else {
+      worker.msPerUnit.set(key, before + SPEED_WEIGHT * (sample - before));
+      if (lease.expectedMs === null) return;
+      const off = Math.abs((now - lease.issuedAt) / Math.max(0.01, lease.expectedMs) - 1);
+      worker.deviation += SPEED_WEIGHT * (off - worker.deviation);
+    }
   }
 
   /** Time of a unit for each worker; those without a measurement count as the mean of the others. */

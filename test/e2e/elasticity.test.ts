@@ -1,6 +1,9 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { loadDataset } from '../../shared/dataset/load.js';
+import { cutFolds } from '../../shared/folds.js';
+import { formatRowDigest, rowDigest } from '../../shared/row-digest.js';
 import { Atelier } from '../support/atelier.js';
 import { writeSmallFashionMnist } from '../support/idx-folder.js';
 import { readLines, readSummary } from '../support/run-files.js';
@@ -65,6 +68,52 @@ describe('a run that loses a worker', () => {
 });
 
 describe('a cross-validation', () => {
+  const kfold = (run: string, ...args: string[]): Atelier =>
+    new Atelier([
+      ...['kfold', '--model', 'lenet', '--dataset', data, '--folds', '3', '--epochs', '2'],
+      ...['--run-dir', at(run), ...args],
+    ]);
+  const hashes = (run: string): string[] => readSummary(at(run)).trials.map((trial) => trial.weightsSha256);
+
+  test('ends in the same weights for each fold, at once or one after the other, on 1, 2 or 4 slots', async () => {
+    const ways = {
+      'at-once': ['--workers', '2', '--slots', '1'],
+      'one-after-the-other': ['--workers', '1', '--slots', '1', '--fold-concurrency', '1'],
+      'four-slots': ['--workers', '2', '--slots', '2'],
+    };
+    for (const [run, args] of Object.entries(ways)) {
+      const { code, stderr } = await kfold(run, ...args).exit;
+      expect({ code, stderr }).toMatchObject({ code: 0 });
+      expect(hashes(run)).toEqual(hashes('at-once'));
+    }
+  });
+
+  test('trains each fold on the rows it is not validated on, each once an epoch', async () => {
+    const { code, stderr } = await kfold('ledger', '--workers', '2', '--seed', '5').exit;
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    const { labels } = loadDataset({ dataset: data, dataDir: null, env: {} });
+    const cuts = cutFolds(labels.subarray(0, 3_000), { folds: 3, repeat: 0, seed: 5, stratified: true });
+    const trials = readSummary(at('ledger')).trials;
+    expect(trials).toHaveLength(3);
+    for (const [fold, { training, validation }] of cuts.entries()) {
+      const ledger = trials[fold]?.ledger;
+      expect(ledger).toMatchObject({ epochs: 2, rowsPerEpoch: training.length });
+      expect(ledger?.rowsDigest).toBe(formatRowDigest(rowDigest(training)));
+      const held = new Set(validation);
+      expect(training.some((row) => held.has(row))).toBe(false);
+    }
+  });
+
+  test('of which every fold diverges ends with 3 and a complete summary', async () => {
+    const args = ['--optimizer', 'sgd', '--learning-rate', '1000', '--workers', '2'];
+    const { code, stderr } = await kfold('diverged', ...args).exit;
+    expect(code).toBe(3);
+    expect(stderr).toContain('3 of 3 trials failed');
+    const { status, trials, folds } = readSummary(at('diverged'));
+    expect({ status, folds }).toEqual({ status: 'failed', folds: null });
+    expect(trials.map((trial) => trial.status)).toEqual(['failed', 'failed', 'failed']);
+  });
+
   test('leaves a model and metrics for each fold, and their statistics', async () => {
     const args = ['--model', 'lenet', '--dataset', data, '--folds', '3', '--epochs', '1', '--workers', '2'];
     const { code, stderr } = await new Atelier(['kfold', ...args, '--run-dir', at('folds')]).exit;
