@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { PROJECT_ROOT } from '../shared/version.js';
 import { buildEnv, copySources, fail, LIBRARIES, moveProducts, type AddonSource } from './addon.js';
+import { PATCH, patchBinding } from './binding-patch.js';
 import type { SetupTools } from './tools.js';
 
 const WHEEL = {
@@ -30,7 +31,7 @@ const MEGABYTE = 1e6;
 /** TensorFlow's libraries out of the pip wheel, and the addon compiled against them: works wherever pip does. */
 export const pipWheel: AddonSource = {
   what: 'the pip wheel and a local build',
-  key: `tensorflow-${WHEEL.version}`,
+  key: `tensorflow-${WHEEL.version}-${PATCH}`,
 
   async fetch(tools, env, workspace) {
     checkPlatform();
@@ -40,6 +41,7 @@ export const pipWheel: AddonSource = {
     );
     const build = join(workspace, 'build');
     copySources(build);
+    patchBinding(build);
     await tools.step('Unpacking TensorFlow', () => unpackWheel(tools, wheel, workspace, build));
     await tools.step('Compiling the TensorFlow addon', () => compileAddon(tools, env, build));
     return moveProducts(build, join(workspace, 'ready'));

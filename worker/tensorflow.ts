@@ -29,6 +29,8 @@ export interface Binding extends AttrKinds {
   createTensor(shape: readonly number[], dtype: number, values: ArrayBufferView | readonly unknown[]): number;
   deleteTensor(id: number): void;
   tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array;
+  /** Copies a tensor's values into memory of ours; only where set-up compiled the addon (setup/binding-patch.ts). */
+  readTensor?(id: number, target: Float32Array | Int32Array | Uint8Array): void;
   executeOp(
     name: string,
     attrs: readonly OpAttr[],

@@ -7,7 +7,7 @@ import type { Summary } from '../../shared/summary.js';
 import { circumstances, publish } from './results.js';
 import { median, trainHere } from './train-here.js';
 
-const ROUNDS = 3;
+const ROUNDS = 2;
 const BASE = { model: 'lenet', folds: 5, epochs: 2, seed: 7 } as const;
 const WAYS: Record<string, Partial<RunConfig>> = {
   'all at once, 2 workers x 1 slot': { workers: 2, slots: 1 },

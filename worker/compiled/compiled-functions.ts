@@ -52,11 +52,11 @@ export class CompiledFunctions implements ModelFunctions {
     const targets = [...this.program.trainable, ...this.program.state];
     let lossSum = Number.NaN;
     let correct = Number.NaN;
-    graph.run(this.resident(weights), this.inputs('gradient', batch), (index, values) => {
-      const target = targets[index - 2];
-      if (target !== undefined) out.set(values, target.spec.offset);
-      else if (index === 0) lossSum = values[0] as number;
-      else correct = values[0] as number;
+    graph.run(this.resident(weights), this.inputs('gradient', batch), (index, output) => {
+      const spec = targets[index - 2]?.spec;
+      if (spec !== undefined) output.copyTo(out.subarray(spec.offset, spec.offset + spec.size));
+      else if (index === 0) lossSum = output.values[0] as number;
+      else correct = output.values[0] as number;
     });
     return { lossSum, correct };
   }
@@ -65,9 +65,9 @@ export class CompiledFunctions implements ModelFunctions {
     const graph = this.graph('evaluate', batch.rows, batch.images.length / batch.rows);
     let lossSum = Number.NaN;
     let predictions = new Int32Array(0);
-    graph.run(this.resident(weights), this.inputs('evaluate', batch), (index, values) => {
-      if (index === 0) lossSum = values[0] as number;
-      else predictions = values as Int32Array<ArrayBuffer>;
+    graph.run(this.resident(weights), this.inputs('evaluate', batch), (index, output) => {
+      if (index === 0) lossSum = output.values[0] as number;
+      else predictions = output.values as Int32Array<ArrayBuffer>;
     });
     return { lossSum, predictions };
   }

@@ -26,6 +26,28 @@ export class ResidentTensors {
   }
 }
 
+/** One output of a run; it is gone when the run's `read` has returned. */
+export class GraphOutput {
+  private readonly binding: Binding;
+  private readonly id: number;
+
+  constructor(binding: Binding, id: number) {
+    this.binding = binding;
+    this.id = id;
+  }
+
+  /** A copy of its values. */
+  get values(): Float32Array | Int32Array | Uint8Array {
+    return this.binding.tensorDataSync(this.id);
+  }
+
+  /** Copies its values, as many as `target` has, without memory of their own in between where the addon can. */
+  copyTo(target: Float32Array): void {
+    if (this.binding.readTensor === undefined) target.set(this.values);
+    else this.binding.readTensor(this.id, target);
+  }
+}
+
 /** A graph in a TensorFlow session of its own. Runs without any eager op: threads need no lock. */
 export class CompiledGraph {
   private readonly binding: Binding;
@@ -50,12 +72,11 @@ export class CompiledGraph {
    * Runs the graph and hands each output to `read`, in order. No tensor is left behind.
    * @param resident the first inputs
    * @param inputs the rest of them
-   * @param read gets the values of output `index`; they are its own copy
    */
   run(
     resident: ResidentTensors,
     inputs: readonly GraphInput[],
-    read: (index: number, values: Float32Array | Int32Array | Uint8Array) => void,
+    read: (index: number, output: GraphOutput) => void,
   ): void {
     const { binding } = this;
     const ids: number[] = [];
@@ -68,7 +89,7 @@ export class CompiledGraph {
         this.outputNames,
       );
       ids.push(...outputs.map(({ id }) => id));
-      outputs.forEach(({ id }, index) => read(index, binding.tensorDataSync(id)));
+      outputs.forEach(({ id }, index) => read(index, new GraphOutput(binding, id)));
     } finally {
       for (const id of ids) binding.deleteTensor(id);
     }
