@@ -12,8 +12,6 @@ async function compute(
   isHopeless: (trial: number) => boolean,
 ): Promise<void> {
   const rounds = new Map<number, Awaited<ReturnType<typeof client.next<'round'>>>['message']>();
-  let isOver = false;
-  void coordinator.run.ended.then(() => (isOver = true));
   const takeRounds = async (): Promise<void> => {
     for (;;) {
       const { message } = await client.next('round');
@@ -21,7 +19,7 @@ async function compute(
     }
   };
   void takeRounds();
-  while (!isOver) {
+  for (;;) {
     const next = await Promise.race([client.next('lease'), coordinator.run.ended]);
     if (!('message' in next)) return;
     const { run, trial, round: number, start, count } = next.message;

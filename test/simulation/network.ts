@@ -91,7 +91,7 @@ export class Link {
   server: SimSocket | undefined;
   isSilent = false;
   private severed = false;
-  private heldUntil = 0;
+  private readonly heldUntil = { client: 0, server: 0 };
   private readonly lastArrival = new Map<SimSocket, number>();
 
   constructor(network: Network, client: SimProcess) {
@@ -118,7 +118,7 @@ export class Link {
 
   private deliver(to: SimSocket, parcel: Parcel, delayMs: number): void {
     const { world } = this.network;
-    const at = Math.max(this.lastArrival.get(to) ?? 0, this.heldUntil, world.now + delayMs);
+    const at = Math.max(this.lastArrival.get(to) ?? 0, this.heldFor(to), world.now + delayMs);
     this.lastArrival.set(to, at);
     world.after(
       at - world.now,
@@ -129,9 +129,13 @@ export class Link {
     );
   }
 
-  /** Nothing arrives for a while; then all does. */
-  hold(forMs: number): void {
-    this.heldUntil = this.network.world.now + forMs;
+  /** Nothing arrives for a while at one end or at both; then all does. */
+  hold(forMs: number, ends: readonly ('client' | 'server')[] = ['client', 'server']): void {
+    for (const end of ends) this.heldUntil[end] = this.network.world.now + forMs;
+  }
+
+  private heldFor(end: SimSocket): number {
+    return this.heldUntil[end === this.client ? 'client' : 'server'];
   }
 
   /** The connection breaks: what was on its way may be lost, both ends notice, each in its time. */
@@ -148,7 +152,11 @@ export class Link {
     const other = by === this.client ? this.server : this.client;
     if (other !== undefined && !this.severed && !this.isSilent) {
       const { world } = this.network;
-      const at = Math.max(this.lastArrival.get(other) ?? 0, this.heldUntil, world.now + this.network.delay());
+      const at = Math.max(
+        this.lastArrival.get(other) ?? 0,
+        this.heldFor(other),
+        world.now + this.network.delay(),
+      );
       world.after(
         at - world.now,
         () => {
@@ -221,12 +229,20 @@ export class Network {
           link.server = server;
           listener.accept(server as unknown as WebSocket);
           world.after(this.delay(), () => link.client.opened(), client);
+          this.maybeBeginSlowly(link);
         },
         listener.owner,
       );
     });
     client.onDeath(() => this.bury(link, link.client));
     return link.client as unknown as WebSocket;
+  }
+
+  /** Some connections begin by being slow to carry what the worker says. */
+  private maybeBeginSlowly(link: Link): void {
+    const { world, chance } = this;
+    if (!chance.hits(0.15)) return;
+    world.after(chance.between(0, 1_000), () => link.hold(chance.between(500, 10_000), ['server']));
   }
 
   /** Open connections. */

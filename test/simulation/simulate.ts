@@ -242,7 +242,7 @@ class Simulation {
         if (link !== undefined) link.isSilent = true;
         break;
       case 'hold':
-        link?.hold(length);
+        link?.hold(length, chance.pick([['client'], ['server'], ['client', 'server']] as const));
         break;
       case 'join':
         if (this.workers.length < 6) this.startWorker(0);
