@@ -105,7 +105,7 @@ describe('a cross-validation', () => {
   });
 
   test('of which every fold diverges ends with 3 and a complete summary', async () => {
-    const args = ['--optimizer', 'sgd', '--learning-rate', '3e38', '--workers', '2'];
+    const args = ['--model', 'dense', '--optimizer', 'sgd', '--learning-rate', '1000', '--workers', '2'];
     const { code, stderr } = await kfold('diverged', ...args).exit;
     expect(code).toBe(3);
     expect(stderr).toContain('3 of 3 trials failed');
