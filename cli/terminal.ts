@@ -150,7 +150,11 @@ export class Terminal implements RunObserver {
   }
 
   /** The closing words. */
-  finished(summary: Summary, classNames: readonly string[], runDirectory: string): void {
+  finished(
+    summary: Summary,
+    classNames: readonly string[],
+    { runDirectory, report }: { readonly runDirectory: string; readonly report: string | null },
+  ): void {
     this.stopBars();
     if (summary.config.folds !== null) this.folds(summary);
     const test = summary.trials.find((trial) => trial.test !== null)?.test ?? null;
@@ -167,6 +171,7 @@ export class Terminal implements RunObserver {
     );
     this.line(`Weights ${summary.weightsSha256}`);
     this.line(`Run directory ${runDirectory}`);
+    if (report !== null) this.line(`Report ${report}`);
   }
 
   /** Gives the terminal back, whatever was on it. */

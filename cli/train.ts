@@ -6,8 +6,9 @@ import { version_core as tfjsVersion } from '@tensorflow/tfjs-core';
 import type { Command } from 'commander';
 import { exportLayersModel } from '../coordinator/export-model.js';
 import { findResumption } from '../coordinator/resumption.js';
-import type { Run, RunEnd } from '../coordinator/run.js';
+import { observeAll, type Run, type RunEnd } from '../coordinator/run.js';
 import { RunDirectory, runName } from '../coordinator/run-directory.js';
+import { tensorBoardObserver } from '../coordinator/tensorboard/run-writer.js';
 import { systemClock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
@@ -117,7 +118,16 @@ async function runTraining(training: Training): Promise<ExitCode> {
     flags,
     env,
     terminal,
-    observe: () => terminal,
+    observe: () =>
+      observeAll([
+        terminal,
+        tensorBoardObserver({
+          folder: join(directory.path, 'tensorboard'),
+          folds: plans.map(({ fold }) => fold),
+          layout: model.layout,
+          onTrouble: (message) => terminal.warned('tensorboard', message),
+        }),
+      ]),
     directory,
     prepare: async () => {
       if (isResumed) {
@@ -134,8 +144,11 @@ async function runTraining(training: Training): Promise<ExitCode> {
     finish: (finished) => writeResults(directory, model, finished),
   });
   const summary = run.summary();
-  if (end.status === 'done') terminal.finished(summary, dataset.info.classNames, directory.path);
-  else if (config.folds !== null) terminal.folds(summary);
+  const report = end.status === 'stopped' ? null : await tryToReport(training, dataset);
+  if (end.status === 'done') {
+    terminal.finished(summary, dataset.info.classNames, { runDirectory: directory.path, report });
+  }
+  if (end.status !== 'done' && config.folds !== null) terminal.folds(summary);
   if (flags.json === true) process.stdout.write(`${JSON.stringify(summary)}\n`);
   if (end.error === null) return ExitCode.done;
   if (end.status === 'failed') for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
@@ -155,6 +168,18 @@ function writeResults(directory: RunDirectory, model: CompiledModel, run: Run): 
     return new AtelierError('run-failed', `cannot write to ${directory.path}: ${messageOf(cause)}`, {
       cause,
     });
+  }
+}
+
+/** A run that is over has its pictures; if they cannot be made, the run is no worse. */
+async function tryToReport({ directory, terminal, env }: Training, dataset: Dataset): Promise<string | null> {
+  try {
+    // Most of what it needs is loaded for nothing else.
+    const { writeReport } = await import('./report.js');
+    return await writeReport(directory.path, { dataset }, env);
+  } catch (error) {
+    terminal.warned('report', `${messageOf(error)}. Try again with: atelier report ${directory.path}`);
+    return null;
   }
 }
 

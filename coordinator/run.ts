@@ -32,16 +32,19 @@ export interface RunObserver {
   waiting(workers: number, wanted: number): void;
   stepped(progress: StepProgress, imagesPerSecond: number): void;
   evaluating(trial: number, split: 'validation' | 'test'): void;
-  epochEnded(trial: number, record: EpochRecord): void;
+  /** @param weights parameters, then non-trainable state; the trial goes on with them: copy what is kept */
+  epochEnded(trial: number, record: EpochRecord, weights: Float32Array): void;
   trialEnded(trial: number, error: AtelierError | null): void;
 }
 
-/** Tells several observers, one after the other. */
-export function observeAll(observers: readonly RunObserver[]): RunObserver {
+/** Tells several observers, one after the other, what each of them wants to know. */
+export function observeAll(observers: readonly Partial<RunObserver>[]): RunObserver {
   const tell =
     <Name extends keyof RunObserver>(name: Name) =>
     (...args: Parameters<RunObserver[Name]>): void => {
-      for (const observer of observers) (observer[name] as (...all: typeof args) => void)(...args);
+      for (const observer of observers) {
+        (observer[name] as ((...all: typeof args) => void) | undefined)?.apply(observer, args);
+      }
     };
   return {
     workerJoined: tell('workerJoined'),
@@ -406,7 +409,7 @@ export class Run implements Tenant {
         case 'epoch-ended':
           this.write(() => directory.appendEpoch(trial.index, trial.fold, effect.record));
           this.checkpoint(record, isBest(record, effect.record));
-          observer.epochEnded(trial.index, effect.record);
+          observer.epochEnded(trial.index, effect.record, effect.weights);
           break;
         case 'finished':
         case 'failed':

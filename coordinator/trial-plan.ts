@@ -5,12 +5,16 @@ import { AtelierError, invariant } from '../shared/errors.js';
 import { cutFolds } from '../shared/folds.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { ShardPlan } from '../shared/shards.js';
+import { VectorMemory } from '../shared/vector/memory.js';
 import { initialWeights } from './initial-weights.js';
 import { makeUpdateRule } from './optimizer/update-rule.js';
 import { Trial, type TrialState } from './trial.js';
 
 /** Rows of one evaluation chunk: small enough to share out, large enough to be fast. */
 export const EVALUATION_ROWS = 250;
+
+/** The weights and what an optimizer remembers of them, as arrays of their size. */
+const STATE_ARRAYS = 3;
 
 /** One trial of a run before it begins. */
 export interface TrialPlan {
@@ -60,8 +64,11 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
       validation,
       shards,
       identity: identityOf(options, trial),
-      make: (state) =>
-        new Trial(
+      make: (state) => {
+        const memory = new VectorMemory(STATE_ARRAYS + config.shards, model.layout.size);
+        const weights = memory.array(model.layout.size);
+        weights.set(initialWeights(model, config.seed, trial));
+        return new Trial(
           {
             trial,
             fold,
@@ -74,12 +81,14 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
             testRows: test ? dataset.info.testRows : 0,
             evaluationRows: EVALUATION_ROWS,
             result: config,
-            rule: makeUpdateRule(config, model.layout, shards.stepsPerEpoch),
-            weights: initialWeights(model, config.seed, trial),
+            rule: makeUpdateRule(config, model.layout, shards.stepsPerEpoch, memory),
+            weights,
+            memory,
             now,
           },
           state,
-        ),
+        );
+      },
     };
   });
 }

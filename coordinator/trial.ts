@@ -1,5 +1,5 @@
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
-import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
+import type { GradientSum } from '../shared/gradient-sum.js';
 import { weightsSha256 } from '../shared/layout.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import type { Split } from '../shared/protocol/messages.js';
@@ -7,7 +7,9 @@ import { equalRowDigests, type RowDigest } from '../shared/row-digest.js';
 import type { ShardPlan } from '../shared/shards.js';
 import type { EpochRecord, Evaluation, TrialSummary } from '../shared/summary.js';
 import { isTreeNode, TreeSum, type Range } from '../shared/tree.js';
+import type { VectorMemory } from '../shared/vector/memory.js';
 import { EvaluationSum, type ChunkResult } from './evaluation-sum.js';
+import { GradientBuffers } from './gradient-buffers.js';
 import { RowLedger, type LedgerState } from './row-ledger.js';
 import type { OptimizerState } from './optimizer/optimizer.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
@@ -23,7 +25,8 @@ export type Round =
 export type TrialEffect =
   | { type: 'compute'; round: Round }
   | { type: 'stepped'; progress: StepProgress }
-  | { type: 'epoch-ended'; record: EpochRecord }
+  /** The weights are the trial's own, and as said until its next step. */
+  | { type: 'epoch-ended'; record: EpochRecord; weights: Float32Array }
   | { type: 'finished' }
   | { type: 'failed'; error: AtelierError };
 
@@ -112,6 +115,8 @@ export interface TrialOptions {
   readonly result: ResultOptions;
   /** Initial parameters and state; the trial takes them over. */
   readonly weights: Float32Array;
+  /** Where gradients are held; the weights may be there too. */
+  readonly memory: VectorMemory;
   /** Milliseconds; for the durations of epochs alone. */
   readonly now: () => number;
 }
@@ -124,6 +129,7 @@ export interface TrialOptions {
 export class Trial {
   private readonly options: TrialOptions;
   private readonly weights: Float32Array;
+  private readonly gradients: GradientBuffers;
   private readonly result: ResultWeights;
   private phase: Phase;
   private nextRound = 0;
@@ -139,6 +145,7 @@ export class Trial {
   constructor(options: TrialOptions, state?: TrialState) {
     this.options = options;
     this.weights = options.weights;
+    this.gradients = new GradientBuffers(options.memory, options.weights.length);
     this.result = new ResultWeights(options.result, options.weights);
     this.ledger = new RowLedger(options.plan, { seed: options.seed, trial: options.trial }, state?.ledger);
     this.phase = { kind: 'idle', position: { kind: 'step', epoch: 0, stepInEpoch: 0 } };
@@ -298,7 +305,7 @@ export class Trial {
       return { verdict: 'invalid', effects: [] };
     }
     if (phase.sum.overlaps(node)) return { verdict: 'late', effects: [] };
-    const total = phase.sum.add(node, sum);
+    const total = phase.sum.add(node, this.gradients.hold(sum));
     digests.forEach((digest, i) => (phase.digests[node.start + i] = digest));
     return { verdict: 'used', effects: total === undefined ? [] : this.finishStep(phase, total) };
   }
@@ -358,7 +365,8 @@ export class Trial {
       epoch,
       stepInEpoch,
     } as const;
-    const sum = new TreeSum({ start: 0, count: plan.shards }, addGradientSums);
+    this.gradients.reset();
+    const sum = new TreeSum({ start: 0, count: plan.shards }, this.gradients.combine);
     this.phase = { kind: 'step', round, sum, digests: [] };
     return { type: 'compute', round };
   }
@@ -460,7 +468,7 @@ export class Trial {
     this.epochResumedAt = this.options.now();
     const { isResult, isLast } = this.result.epochEnded(this.epochRecords);
     if (isResult) this.validation = validation;
-    return [{ type: 'epoch-ended', record }, ...this.afterEpoch(epoch, isLast)];
+    return [{ type: 'epoch-ended', record, weights: this.weights }, ...this.afterEpoch(epoch, isLast)];
   }
 
   private afterEpoch(epoch: number, isLast: boolean): TrialEffect[] {

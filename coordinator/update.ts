@@ -1,5 +1,6 @@
 import { AtelierError, invariant } from '../shared/errors.js';
 import type { GradientSum } from '../shared/gradient-sum.js';
+import { runKernel } from '../shared/vector/memory.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { clipByGlobalNorm } from './optimizer/clip.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
@@ -24,8 +25,9 @@ export function applyUpdate(
   const { trainable } = model.layout;
   const mean = sum.values;
   // x - x is 0 for finite x, NaN for the rest: one pass finds any non-finite value.
-  let probe = sum.lossSum - sum.lossSum;
-  for (let i = 0; i < mean.length; i++) {
+  const { done, returned } = runKernel('divide', [mean], [sum.rows]);
+  let probe = sum.lossSum - sum.lossSum + returned;
+  for (let i = done; i < mean.length; i++) {
     const value = f((mean[i] as number) / sum.rows);
     mean[i] = value;
     probe += value - value;

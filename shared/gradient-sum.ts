@@ -1,3 +1,5 @@
+import { runKernel } from './vector/memory.js';
+
 /** What one tree node of one step comes to. */
 export interface GradientSum {
   /** Examples behind the sum. */
@@ -12,7 +14,8 @@ export interface GradientSum {
 
 /** `left[i] += right[i]`, each rounded to float32 once. */
 export function addInPlace(left: Float32Array, right: Float32Array): Float32Array {
-  for (let i = 0; i < left.length; i++) left[i] = (left[i] as number) + (right[i] as number);
+  const { done } = runKernel('add', [left, right], []);
+  for (let i = done; i < left.length; i++) left[i] = (left[i] as number) + (right[i] as number);
   return left;
 }
 

@@ -11,7 +11,7 @@ export interface Range {
  * leaves that is smaller than `count`. The shape depends on the number of leaves alone, so a sum along the
  * tree adds in the same order whoever does the additions.
  */
-function leftCount(count: number): number {
+export function leftCount(count: number): number {
   return 2 ** (31 - Math.clz32(count - 1));
 }
 
@@ -31,6 +31,33 @@ export function coveringNodes(range: Range, leaves: number): Range[] {
   };
   if (range.count > 0) visit(0, leaves);
   return nodes;
+}
+
+/** The two halves of a node over more than one leaf. */
+function halves({ start, count }: Range): [Range, Range] {
+  const left = leftCount(count);
+  return [
+    { start, count: left },
+    { start: start + left, count: count - left },
+  ];
+}
+
+/**
+ * A node as nodes below it for `slots` to compute at the same time: as few as possible that take no longer than single
+ * leaves would.
+ */
+export function partsForSlots(node: Range, slots: number): Range[] {
+  const partsOf = (limit: number, part: Range): Range[] =>
+    part.count <= limit ? [part] : halves(part).flatMap((half) => partsOf(limit, half));
+  let parts = partsOf(1, node);
+  let shortest = Math.ceil(node.count / slots);
+  for (let limit = 2; limit < 2 * node.count; limit *= 2) {
+    const fewer = partsOf(limit, node);
+    const largest = Math.max(...fewer.map(({ count }) => count));
+    const time = Math.ceil(fewer.length / slots) * largest;
+    if (time <= shortest) [parts, shortest] = [fewer, time];
+  }
+  return parts;
 }
 
 /** Is `range` one node of the tree over `leaves` leaves? */
@@ -65,8 +92,7 @@ export class TreeSum<Value> {
     this.covered = new Uint8Array(root.count);
     const place = (parent: Range): void => {
       if (parent.count === 1) return;
-      const left = { start: parent.start, count: leftCount(parent.count) };
-      const right = { start: parent.start + left.count, count: parent.count - left.count };
+      const [left, right] = halves(parent);
       this.placements.set(keyOf(left), { parent, sibling: right, isLeft: true });
       this.placements.set(keyOf(right), { parent, sibling: left, isLeft: false });
       place(left);

@@ -26,6 +26,7 @@ type Tried<Result> = Result & { readonly retries: number };
 
 /** What computes for a worker. Tests may bring their own. */
 export interface Compute {
+  readonly slots: number;
   gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>>;
   evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>>;
   /** Loads a run's model in every slot; returns the run's numerics fingerprint as computed here. */

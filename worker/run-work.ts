@@ -68,6 +68,7 @@ function keepNewest<Value>(map: Map<string, Value>, key: string, value: Value, l
 
 export interface RunPort {
   readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
+  readonly sendInPlace: RunContext['sendInPlace'];
   /** Something went wrong that this worker cannot put right. */
   readonly fail: (error: unknown) => void;
 }
@@ -93,8 +94,9 @@ export class RunWork {
       memory: runMemory,
       store,
       pool: memory.pool,
-      buffers: new BufferPool(spec.layout.size * Float32Array.BYTES_PER_ELEMENT),
+      buffers: new BufferPool(spec.layout.size),
       send: port.send,
+      sendInPlace: port.sendInPlace,
       warn: (message) => {
         if (warned.has(message)) return;
         warned.add(message);

@@ -15,6 +15,7 @@ import {
 import {
   decodeFromCoordinator,
   encodeToCoordinator,
+  encodeToCoordinatorAround,
   type CoordinatorToWorker,
   type Received,
   type SessionCredential,
@@ -127,6 +128,13 @@ export class WorkerSession {
     this.socket.send(encodeToCoordinator(message, ...payload), { binary: true });
   }
 
+  private sendInPlace(message: WorkerToCoordinator, payload: Uint8Array): Promise<void> {
+    if (this.socket.readyState !== WebSocket.OPEN) return Promise.resolve();
+    const frame = encodeToCoordinatorAround(message, payload);
+    // Called with an error too, when the connection is gone.
+    return new Promise((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
+  }
+
   private onOpen(): void {
     const cancelDeadline = this.options.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
     this.setState({ kind: 'greeting', cancelDeadline });
@@ -160,6 +168,7 @@ export class WorkerSession {
         const { run, spec } = message;
         const work = new RunWork(this.options.memory, run, spec, {
           send: (answer, payload) => (payload === undefined ? this.send(answer) : this.send(answer, payload)),
+          sendInPlace: (answer, payload) => this.sendInPlace(answer, payload),
           fail: (error) => this.fail(error),
         });
         this.runs.set(run, work);

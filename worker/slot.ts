@@ -10,6 +10,7 @@ import { CompiledFunctions } from './compiled/compiled-functions.js';
 import { TraceRefused } from './compiled/trace.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
+import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
 import { fingerprintOf } from './probe.js';
 import type { RowMemory } from './row-store.js';
@@ -43,13 +44,10 @@ export type SlotTask =
       readonly kind: 'gradient';
       readonly run: RunMemory;
       readonly weights: WeightMemory;
-      readonly out: SharedArrayBuffer;
-      /** Dataset rows of the micro-batch. */
-      readonly rows: Uint32Array;
-      /** Two words for the random layers. */
-      readonly seed: Int32Array;
-      /** What augmentation draws from. */
-      readonly place: Place;
+      /** On shared memory. */
+      readonly out: Float32Array;
+      /** Of the leaves of one tree node, left to right; at least one has rows. */
+      readonly batches: readonly MicroBatch[];
     }
   | {
       readonly kind: 'evaluate';
@@ -92,25 +90,35 @@ export interface EvaluateResult {
 export type SlotResult = WarmUpResult | MemoryResult | PrepareResult | GradientResult | EvaluateResult;
 
 interface LoadedRun {
-  readonly id: number;
   readonly spec: RunSpec;
   readonly functions: ModelFunctions;
+  /** For sums along the tree. */
+  readonly scratch: Float32Array[];
   /** Why the model runs eagerly although it should be compiled. */
   readonly fallback: string | null;
 }
 
 const eagerLock = new EagerLock((workerData as SlotData).eagerLock);
 
-/** The run whose model is loaded. A slot works for one run at a time. */
-let loaded: LoadedRun | undefined;
+/** Runs whose models stay loaded: those that were computed for last. */
+const MAX_LOADED = 4;
+/** By number, the one that was used last at the end. */
+const loaded = new Map<number, LoadedRun>();
 
-async function load(memory: RunMemory): Promise<LoadedRun> {
-  if (loaded?.id === memory.id) return loaded;
-  loaded?.functions.dispose();
-  const text = Buffer.from(new Uint8Array(memory.spec)).toString('utf8');
-  const spec = RunSpec.parse(JSON.parse(text));
-  loaded = { id: memory.id, spec, ...(await modelFunctions(spec)) };
-  return loaded;
+async function load({ id, spec: text }: RunMemory): Promise<LoadedRun> {
+  let run = loaded.get(id);
+  if (run === undefined) {
+    const spec = RunSpec.parse(JSON.parse(Buffer.from(new Uint8Array(text)).toString('utf8')));
+    run = { spec, scratch: [], ...(await modelFunctions(spec)) };
+  }
+  loaded.delete(id);
+  loaded.set(id, run);
+  for (const [oldest, { functions }] of loaded) {
+    if (loaded.size <= MAX_LOADED) break;
+    loaded.delete(oldest);
+    functions.dispose();
+  }
+  return run;
 }
 
 /** Compiled functions where the run asks for them and the model allows it, else eager ones. */
@@ -171,17 +179,19 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
       graphs: binding.getNumOfSavedModels(),
     };
   }
-  const { spec, functions, fallback } = await load(task.run);
+  const { spec, functions, scratch, fallback } = await load(task.run);
   if (task.kind === 'prepare') return { fingerprint: fingerprintOf(spec, functions), fallback };
   const startedAt = performance.now();
-  const seed = task.kind === 'gradient' ? task.seed : NO_SEED;
-  const batch = gather(task.run.rows, task.rows, seed, imageBytes(spec));
   const weights = { version: task.weights.version, values: new Float32Array(task.weights.values) };
   if (task.kind === 'gradient') {
-    const examples = augmented(batch, spec, task.place);
-    const figures = functions.gradient(weights, examples, new Float32Array(task.out));
+    const gradientOf: GradientOf = ({ rows, seed, place }, out) => {
+      const batch = gather(task.run.rows, rows, seed, imageBytes(spec));
+      return functions.gradient(weights, augmented(batch, spec, place), out);
+    };
+    const figures = gradientOfNode(task.batches, task.out, gradientOf, scratch);
     return { ...figures, fallback, computeMs: performance.now() - startedAt };
   }
+  const batch = gather(task.run.rows, task.rows, NO_SEED, imageBytes(spec));
   const { lossSum, predictions } = functions.evaluate(weights, batch);
   const classes = spec.dataset.classNames.length;
   const confusion = new Uint32Array(classes ** 2);

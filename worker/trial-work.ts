@@ -11,11 +11,14 @@ import type {
 import { Purpose, RandomStream } from '../shared/rng.js';
 import { rowDigest, type RowDigest } from '../shared/row-digest.js';
 import { ShardPlan } from '../shared/shards.js';
-import { coveringNodes, TreeSum, type Range } from '../shared/tree.js';
+import { coveringNodes, partsForSlots, TreeSum, type Range } from '../shared/tree.js';
 import type { BufferPool } from './buffer-pool.js';
 import type { Compute } from './compute-pool.js';
+import { hasRows, type MicroBatch } from './micro-batch.js';
 import type { RowStore } from './row-store.js';
 import type { RunMemory, WeightMemory } from './slot.js';
+
+const NO_ROWS = new Uint32Array(0);
 
 type Round = Extract<CoordinatorToWorker, { type: 'round' }>;
 type StepWork = Extract<Round['work'], { kind: 'step' }>;
@@ -33,6 +36,11 @@ export interface RunContext {
   /** Buffers of `layout.size` floats, for gradients. */
   readonly buffers: BufferPool;
   readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
+  /**
+   * Sends without a copy of the payload, which has `HEAD_ROOM_BYTES` before it.
+   * @returns when the payload's memory is free again
+   */
+  readonly sendInPlace: (message: WorkerToCoordinator, payload: Uint8Array) => Promise<void>;
   /** Tells the coordinator something people should know; repeating it is free. */
   readonly warn: (message: string) => void;
 }
@@ -100,65 +108,67 @@ export class TrialWork {
   }
 
   private async computeNode(round: number, work: StepWork, node: Range): Promise<void> {
-    const { run, buffers, send } = this.context;
+    const { run, buffers, pool, send, sendInPlace } = this.context;
     const tree = new TreeSum(node, addGradientSums);
-    const shards = Array.from({ length: node.count }, (_, i) => node.start + i);
-    const lent: SharedArrayBuffer[] = [];
+    const lent: Float32Array[] = [];
     const rowDigests: RowDigest[] = [];
     let computeMs = 0;
     let retries = 0;
     try {
       const totals = await Promise.all(
-        shards.map(async (shard, i) => {
-          const part = await this.computeShard(shard, work, lent);
-          computeMs += part.computeMs;
-          retries += part.retries;
-          rowDigests[i] = part.digest;
-          return tree.add({ start: shard, count: 1 }, part.sum);
+        partsForSlots(node, pool.slots).map(async (part) => {
+          const computed = await this.computePart(part, work, lent);
+          computeMs += computed.computeMs;
+          retries += computed.retries;
+          computed.digests.forEach((digest, i) => (rowDigests[part.start - node.start + i] = digest));
+          return tree.add(part, computed.sum);
         }),
       );
       const sum = totals.find((total) => total !== undefined);
       invariant(sum !== undefined, 'all shards of the node are in');
       const { rows, lossSum, correct, values } = sum;
       const figures = { rows, lossSum, correct, rowDigests, computeMs, retries };
-      send(
-        { type: 'partial', run, trial: this.trial, round, ...node, ...figures },
-        values === null ? undefined : bytesOf(values),
-      );
+      const partial = { type: 'partial', run, trial: this.trial, round, ...node, ...figures } as const;
+      if (values === null) send(partial);
+      else await sendInPlace(partial, bytesOf(values));
     } finally {
       for (const buffer of lent) buffers.giveBack(buffer);
     }
   }
 
-  private async computeShard(
-    shard: number,
-    { epoch, stepInEpoch }: StepWork,
-    lent: SharedArrayBuffer[],
-  ): Promise<{ sum: GradientSum; digest: RowDigest; computeMs: number; retries: number }> {
-    const { microBatch } = this.plan;
-    const count = this.plan.microBatchRows(shard, stepInEpoch);
-    if (count === 0) {
-      return {
-        sum: { rows: 0, lossSum: 0, correct: 0, values: null },
-        digest: [0, 0],
-        computeMs: 0,
-        retries: 0,
-      };
-    }
+  /** What one slot computes at a time: the sum over the shards of a node below the one that is answered. */
+  private async computePart(
+    { start, count }: Range,
+    work: StepWork,
+    lent: Float32Array[],
+  ): Promise<{ sum: GradientSum; digests: RowDigest[]; computeMs: number; retries: number }> {
     // The round may be over, and the next one's parameters be here, before the rows are.
     const { weights } = this;
-    const order = await this.epochOrder(epoch, shard);
-    const rows = order.slice(stepInEpoch * microBatch, stepInEpoch * microBatch + count);
-    const { pool, memory, buffers, spec, warn } = this.context;
+    const shards = Array.from({ length: count }, (_, i) => start + i);
+    const batches = await Promise.all(shards.map((shard) => this.microBatch(shard, work)));
+    const digests = batches.map(({ rows }) => rowDigest(rows));
+    if (!hasRows(batches)) {
+      return { sum: { rows: 0, lossSum: 0, correct: 0, values: null }, digests, computeMs: 0, retries: 0 };
+    }
+    const { pool, memory, buffers, warn } = this.context;
     const out = buffers.borrow();
     lent.push(out);
-    const seed = this.seedWords(epoch, shard, stepInEpoch);
-    const place = { seed: spec.seed, trial: this.trial, epoch, shard, position: stepInEpoch * microBatch };
-    const result = await pool.gradient({ run: memory, weights, out, rows, seed, place });
+    const result = await pool.gradient({ run: memory, weights, out, batches });
     const { lossSum, correct, computeMs, retries, fallback } = result;
     if (fallback !== null) warn(`${fallback}: this model is not compiled, steps are slower`);
-    const sum = { rows: count, lossSum, correct, values: new Float32Array(out) };
-    return { sum, digest: rowDigest(rows), computeMs, retries };
+    const rows = batches.reduce((sum, batch) => sum + batch.rows.length, 0);
+    return { sum: { rows, lossSum, correct, values: out }, digests, computeMs, retries };
+  }
+
+  private async microBatch(shard: number, { epoch, stepInEpoch }: StepWork): Promise<MicroBatch> {
+    const { microBatch } = this.plan;
+    const count = this.plan.microBatchRows(shard, stepInEpoch);
+    const position = stepInEpoch * microBatch;
+    const rows =
+      count === 0 ? NO_ROWS : (await this.epochOrder(epoch, shard)).slice(position, position + count);
+    const { seed } = this.context.spec;
+    const place = { seed, trial: this.trial, epoch, shard, position };
+    return { rows, seed: this.seedWords(epoch, shard, stepInEpoch), place };
   }
 
   private async computeChunk(round: number, split: Split, chunk: number): Promise<void> {

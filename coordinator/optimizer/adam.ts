@@ -1,5 +1,6 @@
+import { runKernel, VectorMemory } from '../../shared/vector/memory.js';
 import type { Optimizer, OptimizerState } from './optimizer.js';
-import { checkedState, copyState } from './state.js';
+import { copyState, takenOver } from './state.js';
 
 export interface AdamOptions {
   readonly beta1: number;
@@ -26,10 +27,11 @@ export class Adam implements Optimizer {
   private readonly options: AdamOptions;
   private state: AdamState;
 
-  constructor(size: number, options: Partial<AdamOptions> = {}) {
+  /** @param memory where its arrays are; together with the parameters' and the gradient's a step is faster */
+  constructor(size: number, options: Partial<AdamOptions> = {}, memory = new VectorMemory(0, 0)) {
     this.options = { ...DEFAULTS, ...options };
     this.state = {
-      arrays: { m: new Float32Array(size), v: new Float32Array(size) },
+      arrays: { m: memory.array(size), v: memory.array(size) },
       numbers: { beta1Power: 1, beta2Power: 1 },
     };
   }
@@ -45,7 +47,9 @@ export class Adam implements Optimizer {
     const stabilizer = f(epsilon * correction);
     const [b1, c1, b2, c2] = [f(beta1), f(1 - beta1), f(beta2), f(1 - beta2)];
     const { m, v } = arrays;
-    for (let i = 0; i < gradient.length; i++) {
+    const reached = [parameters.subarray(0, gradient.length), gradient, m, v];
+    const { done } = runKernel('adam', reached, [b1, c1, b2, c2, rate, stabilizer]);
+    for (let i = done; i < gradient.length; i++) {
       const g = gradient[i] as number;
       const mi = f(f(b1 * (m[i] as number)) + f(c1 * g));
       const vi = f(f(b2 * (v[i] as number)) + f(c2 * f(g * g)));
@@ -60,6 +64,6 @@ export class Adam implements Optimizer {
   }
 
   restore(state: OptimizerState): void {
-    this.state = checkedState(state, this.state);
+    this.state = takenOver(state, this.state);
   }
 }

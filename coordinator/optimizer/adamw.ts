@@ -1,3 +1,4 @@
+import type { VectorMemory } from '../../shared/vector/memory.js';
 import { Adam, type AdamOptions } from './adam.js';
 import type { Optimizer, OptimizerState } from './optimizer.js';
 
@@ -23,9 +24,9 @@ export class AdamW implements Optimizer {
   private readonly options: AdamWOptions;
   private readonly adam: Adam;
 
-  constructor(size: number, options: AdamWOptions) {
+  constructor(size: number, options: AdamWOptions, memory?: VectorMemory) {
     this.options = options;
-    this.adam = new Adam(size, options);
+    this.adam = new Adam(size, options, memory);
   }
 
   update(parameters: Float32Array, gradient: Float32Array, learningRate: number): void {

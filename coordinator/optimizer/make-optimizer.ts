@@ -1,5 +1,6 @@
 import type { TrainingConfig } from '../../shared/config.js';
 import type { TensorLayout } from '../../shared/layout.js';
+import type { VectorMemory } from '../../shared/vector/memory.js';
 import { Adam } from './adam.js';
 import { AdamW } from './adamw.js';
 import type { Optimizer } from './optimizer.js';
@@ -11,17 +12,18 @@ const MIN_DECAYED_RANK = 2;
 export function makeOptimizer(
   { optimizer, momentum, weightDecay }: TrainingConfig,
   { tensors, trainable }: TensorLayout,
+  memory?: VectorMemory,
 ): Optimizer {
   switch (optimizer) {
     case 'adam':
-      return new Adam(trainable);
+      return new Adam(trainable, {}, memory);
     case 'adamw': {
       const decayed = tensors.filter(
         ({ offset, shape }) => offset < trainable && shape.length >= MIN_DECAYED_RANK,
       );
-      return new AdamW(trainable, { weightDecay, decayed });
+      return new AdamW(trainable, { weightDecay, decayed }, memory);
     }
     case 'sgd':
-      return new Sgd(trainable, { momentum });
+      return new Sgd(trainable, { momentum }, memory);
   }
 }

@@ -25,5 +25,15 @@ export function checkedState<State extends OptimizerState>(state: OptimizerState
   return { arrays: Object.fromEntries(arrays), numbers: Object.fromEntries(numbers) } as unknown as State;
 }
 
+/**
+ * Puts what `state` has under the names of `like` into the arrays of `like`.
+ * @throws AtelierError `data`, saying what is missing or of another length; nothing is changed then
+ */
+export function takenOver<State extends OptimizerState>(state: OptimizerState, like: State): State {
+  const { arrays, numbers } = checkedState(state, like);
+  for (const [name, values] of Object.entries(arrays)) like.arrays[name]?.set(values);
+  return { ...like, numbers };
+}
+
 const differs = (how: string): AtelierError =>
   new AtelierError('data', `the saved state does not fit this run: ${how}`);

@@ -1,5 +1,6 @@
 import type { TrainingConfig } from '../../shared/config.js';
 import type { TensorLayout } from '../../shared/layout.js';
+import type { VectorMemory } from '../../shared/vector/memory.js';
 import { makeOptimizer } from './make-optimizer.js';
 import type { Optimizer } from './optimizer.js';
 import { makeSchedule, type Schedule } from './schedule.js';
@@ -16,10 +17,11 @@ export function makeUpdateRule(
   config: TrainingConfig,
   layout: TensorLayout,
   stepsPerEpoch: number,
+  memory?: VectorMemory,
 ): UpdateRule {
   const { schedule, learningRate, warmupEpochs, epochs, clipNorm } = config;
   return {
-    optimizer: makeOptimizer(config, layout),
+    optimizer: makeOptimizer(config, layout, memory),
     learningRate: makeSchedule({
       schedule,
       learningRate,

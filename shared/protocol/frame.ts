@@ -39,6 +39,24 @@ export function encodeFrame(header: object, ...parts: readonly Uint8Array[]): Bu
   return frame;
 }
 
+/** Free bytes before a payload that is to be framed where it lies: for a header of all but the longest messages. */
+export const HEAD_ROOM_BYTES = 4_096;
+
+/**
+ * Builds a frame around a payload, in the payload's own memory: the header goes into the `HEAD_ROOM_BYTES` before it. A
+ * header that does not fit there makes a copy of both, as `encodeFrame` does.
+ */
+export function encodeFrameAround(header: object, payload: Uint8Array): Buffer {
+  const packed = packr.pack({ ...header, payloadBytes: payload.byteLength });
+  const head = align(PREFIX_BYTES + packed.byteLength);
+  if (head > Math.min(HEAD_ROOM_BYTES, payload.byteOffset)) return encodeFrame(header, payload);
+  const frame = Buffer.from(payload.buffer, payload.byteOffset - head, head + payload.byteLength);
+  frame.writeUInt32LE(packed.byteLength, 0);
+  frame.set(packed, PREFIX_BYTES);
+  frame.fill(0, PREFIX_BYTES + packed.byteLength, head);
+  return frame;
+}
+
 /**
  * Takes a frame apart.
  * @throws AtelierError `protocol` when the bytes are not a frame or the lengths do not agree.

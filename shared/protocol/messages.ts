@@ -4,7 +4,7 @@ import { StepMode } from '../config.js';
 import { TensorLayout } from '../layout.js';
 import { ExampleRecipe } from '../recipe.js';
 import { RowDigest } from '../row-digest.js';
-import { decodeFrame, encodeFrame } from './frame.js';
+import { decodeFrame, encodeFrame, encodeFrameAround } from './frame.js';
 
 /*
  * The two unions of atelier.v1, one schema a message. A payload, where a message has one, is described beside
@@ -227,5 +227,8 @@ export const decodeFromCoordinator = decoder(
 
 export const encodeToCoordinator = (message: WorkerToCoordinator, ...payload: Uint8Array[]): Buffer =>
   encodeFrame(message, ...payload);
+/** The frame lies in the payload's memory: it may change only when the frame is sent. */
+export const encodeToCoordinatorAround = (message: WorkerToCoordinator, payload: Uint8Array): Buffer =>
+  encodeFrameAround(message, payload);
 export const encodeToWorker = (message: CoordinatorToWorker, ...payload: Uint8Array[]): Buffer =>
   encodeFrame(message, ...payload);

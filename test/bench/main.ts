@@ -1,5 +1,13 @@
 /** `npm run bench -- NAME`. */
-const BENCHMARKS = ['step', 'augmentation', 'slots-soak', 'checkpoints', 'faults', 'folds'] as const;
+const BENCHMARKS = [
+  'step',
+  'augmentation',
+  'slots-soak',
+  'checkpoints',
+  'faults',
+  'folds',
+  'throughput',
+] as const;
 
 const [name] = process.argv.slice(2);
 const known = BENCHMARKS.find((benchmark) => benchmark === name);

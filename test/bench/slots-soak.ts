@@ -48,7 +48,10 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
   const run = { id, spec: specMemory, rows: { images, labels } };
   const weights = new SharedArrayBuffer(model.layout.size * 4);
   new Float32Array(weights).set(initial);
-  const outs = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(weights.byteLength));
+  const outs = Array.from(
+    { length: SLOTS },
+    () => new Float32Array(new SharedArrayBuffer(weights.byteLength)),
+  );
   const hash = createHash('sha256');
   const rss: number[] = [];
   const tensors: number[] = [];
@@ -61,9 +64,7 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
         run,
         weights: { version: String(step), values: weights },
         out,
-        rows,
-        seed: Int32Array.of(step, i),
-        place: PLACE,
+        batches: [{ rows, seed: Int32Array.of(step, i), place: PLACE }],
       });
     });
     if (killing && Math.random() < SLOTS / STEPS_PER_KILL) {
@@ -72,7 +73,7 @@ async function soak(id: number, killing: boolean): Promise<Outcome> {
       kills++;
     }
     for (const result of await Promise.all(tasks)) retries += result.retries;
-    for (const out of outs) hash.update(new Uint8Array(out));
+    for (const out of outs) hash.update(new Uint8Array(out.buffer));
     if (step % (STEPS / SAMPLES) === 0) {
       rss.push(process.memoryUsage().rss);
       if (!killing) tensors.push((await pool.memory()).nativeTensors);

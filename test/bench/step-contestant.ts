@@ -61,18 +61,19 @@ new Float32Array(weights).set(initialWeights(model, 1, 0));
 
 const pool = new ComputePool(slots);
 await pool.warmUp();
-const outs = Array.from({ length: slots }, () => new SharedArrayBuffer(weights.byteLength));
+const outs = Array.from({ length: slots }, () => new Float32Array(new SharedArrayBuffer(weights.byteLength)));
 let next = 0;
 
 /** One gradient of the next rows, on whichever slot is free. */
 async function step(slot: number): Promise<number> {
   const start = (next++ * batchRows) % (trainRows - batchRows);
   const rows = Uint32Array.from({ length: batchRows }, (_, i) => start + i);
-  const out = outs[slot] as SharedArrayBuffer;
+  const out = outs[slot] as Float32Array;
   // New weights as often as in training: each of a step's eight shards is one task.
   const version = String(Math.floor(next / SHARDS));
   const place = { seed: 1, trial: 0, epoch: 0, shard: 0, position: start };
-  const task = { run, weights: { version, values: weights }, out, rows, seed: Int32Array.of(1, 2), place };
+  const batches = [{ rows, seed: Int32Array.of(1, 2), place }];
+  const task = { run, weights: { version, values: weights }, out, batches };
   const { lossSum } = await pool.gradient(task);
   return lossSum;
 }

@@ -6,8 +6,8 @@ import { loadMaterial, runOnCluster } from '../../cli/run-on-cluster.js';
 import { Terminal } from '../../cli/terminal.js';
 import { observeAll, type RunObserver } from '../../coordinator/run.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
-import { IGNORE_ALL } from '../support/observers.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
+import { AtelierError } from '../../shared/errors.js';
 import type { Summary } from '../../shared/summary.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
 
@@ -39,10 +39,16 @@ export class BenchWorkers {
   }
 }
 
-/** Trains in this process as `atelier train` does and returns the summary; throws when the run does not end well. */
+const ENOUGH = new AtelierError('stopped', 'that is enough');
+
+/**
+ * Trains in this process as `atelier train` does and returns the summary; throws when the run does not end well.
+ * @param isEnough asked after each step: whether the run may be stopped before its time
+ */
 export async function trainHere(
   settings: Partial<RunConfig>,
   observer: Partial<RunObserver> = {},
+  isEnough: () => boolean = () => false,
 ): Promise<Summary> {
   const config = parseRunConfig(settings);
   const material = await loadMaterial(config, process.env);
@@ -55,7 +61,16 @@ export async function trainHere(
       flags: {},
       env: process.env,
       terminal: new Terminal({ stream: process.stderr, quiet: true, config }),
-      observe: () => observeAll([{ ...IGNORE_ALL, ...observer }]),
+      observe: (stop) => {
+        return observeAll([
+          observer,
+          {
+            stepped: () => {
+              if (isEnough()) stop(ENOUGH);
+            },
+          },
+        ]);
+      },
       directory,
       prepare: () => {
         directory.create();
@@ -65,7 +80,7 @@ export async function trainHere(
       },
       finish: () => null,
     });
-    if (end.error !== null) throw end.error;
+    if (end.error !== null && end.error !== ENOUGH) throw end.error;
     return run.summary();
   } finally {
     rmSync(scratch, { recursive: true, force: true });

@@ -58,8 +58,10 @@ describe('a finished run', () => {
       'manifest.json',
       'metrics.jsonl',
       'model',
+      'report.html',
       'step-losses.f64',
       'summary.json',
+      'tensorboard',
     ]);
     expect(readdirSync(join(path, 'model')).sort()).toEqual(['model.json', 'weights.bin']);
   });

@@ -69,10 +69,10 @@ describe.each(['compiled', 'eager'] as const)('a %s slot', async (step) => {
   const version = { version: 'one', values: weights };
 
   const gradient = async (run: RunMemory, epoch: number): Promise<Float32Array> => {
-    const out = new SharedArrayBuffer(size * 4);
+    const out = new Float32Array(new SharedArrayBuffer(size * 4));
     const place = { ...PLACE, epoch };
-    await pool.gradient({ run, weights: version, out, rows, seed: plain.seed, place });
-    return new Float32Array(out);
+    await pool.gradient({ run, weights: version, out, batches: [{ rows, seed: plain.seed, place }] });
+    return out;
   };
 
   test('learns from augmented rows and smoothed labels: the gradient of the rows that augment gives', async () => {

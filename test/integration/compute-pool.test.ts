@@ -51,18 +51,16 @@ async function gradients(
   let retries = 0;
   await Promise.all(
     Array.from({ length: count }, async (_, i) => {
-      const out = new SharedArrayBuffer(size * 4);
+      const out = new Float32Array(new SharedArrayBuffer(size * 4));
       const rows = Uint32Array.from({ length: 8 }, (_row, j) => (i * 8 + j) % 1_000);
       const result = await pool.gradient({
         run,
         weights: { version: 'one', values: weights },
         out,
-        rows,
-        seed: Int32Array.of(i, 7),
-        place: PLACE,
+        batches: [{ rows, seed: Int32Array.of(i, 7), place: PLACE }],
       });
       retries += result.retries;
-      all.set(new Float32Array(out), i * size);
+      all.set(out, i * size);
     }),
   );
   return { hash: weightsSha256(all), retries };
@@ -103,10 +101,8 @@ describe('slots', () => {
     const task = {
       run,
       weights,
-      out: tooSmall,
-      rows: Uint32Array.of(1),
-      seed: Int32Array.of(1, 2),
-      place: PLACE,
+      out: new Float32Array(tooSmall),
+      batches: [{ rows: Uint32Array.of(1), seed: Int32Array.of(1, 2), place: PLACE }],
     };
     const pool = startPool(1);
     await expect(pool.gradient(task)).rejects.toThrow();

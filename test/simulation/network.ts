@@ -29,7 +29,8 @@ export class SimSocket extends EventEmitter {
 
   send(data: Buffer, _options: object, sent?: () => void): void {
     if (this.readyState === CONNECTING) throw new Error('WebSocket is not open: readyState 0 (CONNECTING)');
-    if (this.readyState === OPEN) this.link.carry(this, { kind: 'frame', data });
+    // Once it is sent, the sender may write over it.
+    if (this.readyState === OPEN) this.link.carry(this, { kind: 'frame', data: copyOf(data) });
     if (sent !== undefined) queueMicrotask(sent);
   }
 
@@ -106,8 +107,7 @@ export class Link {
     this.deliver(to, parcel, this.network.delay());
     if (parcel.kind === 'frame' && from === this.client && isAnswer(parcel.data)) {
       if (!chance.hits(this.network.duplicates)) return;
-      const copy = Buffer.allocUnsafeSlow(parcel.data.byteLength);
-      parcel.data.copy(copy);
+      const copy = copyOf(parcel.data);
       world.after(chance.between(0, 300), () => {
         if (!this.isSilent && !this.severed && to.readyState === OPEN) {
           this.deliver(to, { kind: 'frame', data: copy }, this.network.delay());
@@ -167,6 +167,12 @@ export class Link {
     }
     this.severed = true;
   }
+}
+
+function copyOf(data: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(data.byteLength);
+  data.copy(copy);
+  return copy;
 }
 
 /** Is this frame a partial or an evaluated chunk? */

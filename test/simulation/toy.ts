@@ -1,4 +1,5 @@
 import type { RunMemory } from '../../worker/slot.js';
+import { gradientOfNode, type GradientOf } from '../../worker/micro-batch.js';
 import type { Compute } from '../../worker/compute-pool.js';
 import type { Chance, SimProcess } from './world.js';
 
@@ -98,19 +99,23 @@ const FINGERPRINT = 'f'.repeat(64);
 export class ToyPool implements Compute {
   private readonly options: ToyPoolOptions;
   private readonly queue: (() => void)[] = [];
+  readonly slots: number;
   private idle: number;
   /** The next task fails. */
   isBroken = false;
 
   constructor(options: ToyPoolOptions) {
     this.options = options;
+    this.slots = options.slots;
     this.idle = options.slots;
   }
 
-  gradient: Compute['gradient'] = ({ run, weights, rows, seed, out }) =>
+  gradient: Compute['gradient'] = ({ run, weights, batches, out }) =>
     this.run((computeMs) => {
       const data = this.rowsOf(run);
-      const figures = toyGradient(new Float32Array(weights.values), rows, seed, data, new Float32Array(out));
+      const values = new Float32Array(weights.values);
+      const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
+      const figures = gradientOfNode(batches, out, gradientOf, []);
       return { ...figures, computeMs, fallback: null, retries: 0 };
     });
 

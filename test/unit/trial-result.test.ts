@@ -7,6 +7,7 @@ import { makeLayout, weightsSha256 } from '../../shared/layout.js';
 import type { CompiledModel } from '../../shared/models/compile.js';
 import { rowDigest } from '../../shared/row-digest.js';
 import { ShardPlan } from '../../shared/shards.js';
+import { VectorMemory } from '../../shared/vector/memory.js';
 
 /** One weight, one shard, two steps an epoch; the weight goes up by one in each step. */
 const ZEROS = { className: 'Zeros', config: {} };
@@ -36,6 +37,7 @@ const newTrial = (result: Partial<ResultOptions>, epochs: number, state?: TrialS
       rule: { optimizer: new Sgd(1, { momentum: 0 }), learningRate: () => 1, clipNorm: null },
       result: { ...PLAIN, ...result },
       weights: new Float32Array(1),
+      memory: new VectorMemory(0, 0),
       now: () => 0,
     },
     state,

@@ -16,6 +16,7 @@ import type { CompiledModel } from '../../shared/models/compile.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
 import { rowDigest, type RowDigest } from '../../shared/row-digest.js';
 import { ShardPlan } from '../../shared/shards.js';
+import { VectorMemory } from '../../shared/vector/memory.js';
 import { coveringNodes, TreeSum, type Range } from '../../shared/tree.js';
 
 const SHARDS = 6;
@@ -154,6 +155,7 @@ const newTrial = (
       rule: { optimizer, learningRate: () => 0.001, clipNorm: null },
       result: { emaDecay: null, monitor: 'val-loss', patience: null, select: 'last' },
       weights: initial(),
+      memory: new VectorMemory(0, 0),
       now: () => 0,
     },
     state,

@@ -1,0 +1,162 @@
+/*
+ * Vector kernels as WebAssembly with 128-bit SIMD: one loop over arrays of float32, four elements at a time. IEEE 754
+ * rounds +, -, *, / and the square root the same way in every lane as `Math.fround` does after each operation, and
+ * WebAssembly has no fused multiply-add, so the bits are those of the plain loop.
+ *
+ * Encoding: https://webassembly.github.io/spec/core/binary/ , instructions by their opcodes there.
+ */
+
+/** An operation on four lanes at once. */
+export type Expression =
+  | { readonly kind: 'load'; readonly array: number }
+  | { readonly kind: 'scalar'; readonly scalar: number }
+  | { readonly kind: 'temporary'; readonly index: number }
+  | { readonly kind: 'binary'; readonly op: BinaryOp; readonly left: Expression; readonly right: Expression }
+  | { readonly kind: 'sqrt'; readonly of: Expression };
+
+type BinaryOp = 'add' | 'sub' | 'mul' | 'div';
+
+export type Statement =
+  | { readonly kind: 'store'; readonly array: number; readonly value: Expression }
+  | { readonly kind: 'set'; readonly index: number; readonly value: Expression };
+
+/**
+ * A kernel: what is done with each element. Its function takes the byte offset of each array, the number of bytes (a
+ * multiple of 16, more than 0), then the scalars; it returns lane sums of temporary 0, which begins as 0.
+ */
+export interface Kernel {
+  readonly name: string;
+  readonly arrays: number;
+  readonly scalars: number;
+  readonly temporaries: number;
+  readonly body: readonly Statement[];
+}
+
+export const load = (array: number): Expression => ({ kind: 'load', array });
+export const scalar = (index: number): Expression => ({ kind: 'scalar', scalar: index });
+export const temporary = (index: number): Expression => ({ kind: 'temporary', index });
+const binary =
+  (op: BinaryOp) =>
+  (left: Expression, right: Expression): Expression => ({ kind: 'binary', op, left, right });
+export const add = binary('add');
+export const sub = binary('sub');
+export const mul = binary('mul');
+export const div = binary('div');
+export const sqrt = (of: Expression): Expression => ({ kind: 'sqrt', of });
+export const store = (array: number, value: Expression): Statement => ({ kind: 'store', array, value });
+export const set = (index: number, value: Expression): Statement => ({ kind: 'set', index, value });
+
+const Type = { i32: 0x7f, f32: 0x7d, v128: 0x7b, func: 0x60, empty: 0x40 } as const;
+const Section = { type: 1, import: 2, function: 3, export: 7, code: 10 } as const;
+const Op = {
+  loop: 0x03,
+  end: 0x0b,
+  branchIf: 0x0d,
+  localGet: 0x20,
+  localSet: 0x21,
+  localTee: 0x22,
+  i32Const: 0x41,
+  i32LessUnsigned: 0x49,
+  i32Add: 0x6a,
+  f32Add: 0x92,
+  simd: 0xfd,
+} as const;
+const Simd = { load: 0x00, store: 0x0b, splat: 0x13, extractLane: 0x1f, sqrt: 0xe3 } as const;
+const BINARY: Readonly<Record<BinaryOp, number>> = { add: 0xe4, sub: 0xe5, mul: 0xe6, div: 0xe7 };
+/** The hint that an address is a multiple of 2^4. */
+const ALIGNMENT = 4;
+const VECTOR_BYTES = 16;
+const LANES = 4;
+
+/** A module of kernels that work in a shared memory of `pages` (64 KiB each), imported as `env.memory`. */
+export function assemble(kernels: readonly Kernel[], pages: number): Uint8Array {
+  const text = (value: string): number[] => vector([...Buffer.from(value)].map((byte) => [byte]));
+  const signature = ({ arrays, scalars }: Kernel): number[] => [
+    Type.func,
+    ...vector([...repeat([Type.i32], arrays + 1), ...repeat([Type.f32], scalars)]),
+    ...vector([[Type.f32]]),
+  ];
+  const shared = 0x03;
+  const memory = [0x02, shared, ...leb(pages), ...leb(pages)];
+  return Uint8Array.from([
+    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
+    ...section(Section.type, vector(kernels.map(signature))),
+    ...section(Section.import, vector([[...text('env'), ...text('memory'), ...memory]])),
+    ...section(Section.function, vector(kernels.map((_, i) => leb(i)))),
+    ...section(Section.export, vector(kernels.map(({ name }, i) => [...text(name), 0x00, ...leb(i)]))),
+    ...section(Section.code, vector(kernels.map(code))),
+  ]);
+}
+
+function code(kernel: Kernel): number[] {
+  const { arrays, scalars, temporaries, body } = kernel;
+  const bytes = arrays;
+  const firstScalar = arrays + 1;
+  const offset = firstScalar + scalars;
+  const firstSplat = offset + 1;
+  const firstTemporary = firstSplat + scalars;
+  const kept = Math.max(1, temporaries);
+  const get = (local: number): number[] => [Op.localGet, ...leb(local)];
+  const simd = (op: number): number[] => [Op.simd, ...leb(op)];
+  const address = (array: number): number[] => [...get(array), ...get(offset), Op.i32Add];
+  const access = (op: number): number[] => [...simd(op), ALIGNMENT, 0];
+  const value = (expression: Expression): number[] => {
+    switch (expression.kind) {
+      case 'load':
+        return [...address(expression.array), ...access(Simd.load)];
+      case 'scalar':
+        return get(firstSplat + expression.scalar);
+      case 'temporary':
+        return get(firstTemporary + expression.index);
+      case 'binary':
+        return [...value(expression.left), ...value(expression.right), ...simd(BINARY[expression.op])];
+      case 'sqrt':
+        return [...value(expression.of), ...simd(Simd.sqrt)];
+    }
+  };
+  const statement = (each: Statement): number[] =>
+    each.kind === 'store'
+      ? [...address(each.array), ...value(each.value), ...access(Simd.store)]
+      : [...value(each.value), Op.localSet, ...leb(firstTemporary + each.index)];
+  const lane = (index: number): number[] => [...get(firstTemporary), ...simd(Simd.extractLane), index];
+  const instructions = [
+    ...range(scalars).flatMap((i) => [
+      ...get(firstScalar + i),
+      ...simd(Simd.splat),
+      ...[Op.localSet, ...leb(firstSplat + i)],
+    ]),
+    ...[Op.loop, Type.empty],
+    ...body.flatMap(statement),
+    ...[...get(offset), Op.i32Const, VECTOR_BYTES, Op.i32Add, Op.localTee, ...leb(offset)],
+    ...[...get(bytes), Op.i32LessUnsigned, Op.branchIf, 0],
+    Op.end,
+    ...lane(0),
+    ...range(LANES - 1).flatMap((i) => [...lane(i + 1), Op.f32Add]),
+    Op.end,
+  ];
+  const locals = vector([
+    [...leb(1), Type.i32],
+    [...leb(scalars + kept), Type.v128],
+  ]);
+  const all = [...locals, ...instructions];
+  return [...leb(all.length), ...all];
+}
+
+/** Unsigned LEB128. */
+function leb(value: number): number[] {
+  const bytes: number[] = [];
+  for (let rest = value; ; rest >>>= 7) {
+    if (rest < 0x80) return [...bytes, rest];
+    bytes.push((rest & 0x7f) | 0x80);
+  }
+}
+
+const vector = (items: readonly (readonly number[])[]): number[] => [...leb(items.length), ...items.flat()];
+const section = (id: number, content: readonly number[]): number[] => [
+  id,
+  ...leb(content.length),
+  ...content,
+];
+const range = (length: number): number[] => Array.from({ length }, (_, i) => i);
+const repeat = (item: readonly number[], times: number): (readonly number[])[] =>
+  range(times).map(() => item);

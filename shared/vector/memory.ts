@@ -1,0 +1,134 @@
+import {
+  add,
+  assemble,
+  div,
+  load,
+  mul,
+  scalar,
+  set,
+  sqrt,
+  store,
+  sub,
+  temporary,
+  type Kernel,
+} from './assembler.js';
+
+const PAGE_BYTES = 65_536;
+/** WebAssembly's addresses have 32 bits. */
+const MAX_PAGES = 65_536;
+const VECTOR_FLOATS = 4;
+const VECTOR_BYTES = 16;
+
+type KernelFunction = (...args: readonly number[]) => number;
+
+/** The kernels; each says the plain loop that it is. */
+const KERNELS = {
+  /** a0 = a0 + a1 */
+  add: {
+    arrays: 2,
+    scalars: 0,
+    temporaries: 0,
+    body: [store(0, add(load(0), load(1)))],
+  },
+  /** a0 = a0 / s0; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
+  divide: {
+    arrays: 1,
+    scalars: 1,
+    temporaries: 2,
+    body: [
+      set(1, div(load(0), scalar(0))),
+      store(0, temporary(1)),
+      set(0, add(temporary(0), sub(temporary(1), temporary(1)))),
+    ],
+  },
+  /** `Adam.update`: parameters, gradient, m, v; beta1, 1 - beta1, beta2, 1 - beta2, rate, stabilizer */
+  adam: {
+    arrays: 4,
+    scalars: 6,
+    temporaries: 4,
+    body: [
+      set(1, load(1)),
+      set(2, add(mul(scalar(0), load(2)), mul(scalar(1), temporary(1)))),
+      set(3, add(mul(scalar(2), load(3)), mul(scalar(3), mul(temporary(1), temporary(1))))),
+      store(2, temporary(2)),
+      store(3, temporary(3)),
+      store(0, sub(load(0), div(mul(scalar(4), temporary(2)), add(sqrt(temporary(3)), scalar(5))))),
+    ],
+  },
+  /** `Sgd.update`: parameters, gradient, velocity; momentum, rate */
+  sgd: {
+    arrays: 3,
+    scalars: 2,
+    temporaries: 2,
+    body: [
+      set(1, sub(mul(scalar(0), load(2)), mul(scalar(1), load(1)))),
+      store(2, temporary(1)),
+      store(0, add(load(0), temporary(1))),
+    ],
+  },
+} as const satisfies Record<string, Omit<Kernel, 'name'>>;
+
+export type KernelName = keyof typeof KERNELS;
+
+const instances = new WeakMap<ArrayBufferLike, Readonly<Record<KernelName, KernelFunction>>>();
+
+/**
+ * Arrays in one memory where the kernels reach them all. What does not fit, or where there is no such memory, is an
+ * array like any other: everything works with it, only slower.
+ */
+export class VectorMemory {
+  private readonly buffer: SharedArrayBuffer | null;
+  private used = 0;
+
+  /** Room for `arrays` arrays of `length` floats; the system gives what is touched. */
+  constructor(arrays: number, length: number) {
+    const pages = Math.ceil((arrays * paddedBytes(length)) / PAGE_BYTES);
+    this.buffer = pages === 0 ? null : makeMemory(Math.min(MAX_PAGES, pages));
+  }
+
+  /** Zeros. */
+  array(length: number): Float32Array {
+    const bytes = paddedBytes(length);
+    if (this.buffer === null || this.used + bytes > this.buffer.byteLength) return new Float32Array(length);
+    const array = new Float32Array(this.buffer, this.used, length);
+    this.used += bytes;
+    return array;
+  }
+}
+
+const paddedBytes = (floats: number): number => Math.ceil(floats / VECTOR_FLOATS) * VECTOR_BYTES;
+
+function makeMemory(pages: number): SharedArrayBuffer | null {
+  try {
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const kernels = Object.entries(KERNELS).map(([name, kernel]) => ({ name, ...kernel }));
+    const module = new WebAssembly.Module(assemble(kernels, pages));
+    const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+    instances.set(memory.buffer, exports as Record<KernelName, KernelFunction>);
+    return memory.buffer;
+  } catch (error) {
+    // No room for its address space.
+    if (error instanceof RangeError) return null;
+    throw error;
+  }
+}
+
+/**
+ * Runs a kernel over the first elements of arrays of equal length, four at a time.
+ * @returns how many elements are done: the last 0 to 3, or all when the arrays are not in one `VectorMemory`, are
+ * left to the plain loop; and what the kernel returned
+ */
+export function runKernel(
+  name: KernelName,
+  arrays: readonly Float32Array[],
+  scalars: readonly number[],
+): { done: number; returned: number } {
+  const [first] = arrays;
+  const kernel = first === undefined ? undefined : instances.get(first.buffer)?.[name];
+  const done = (first?.length ?? 0) & ~(VECTOR_FLOATS - 1);
+  if (kernel === undefined || done === 0 || arrays.some(({ buffer }) => buffer !== first?.buffer)) {
+    return { done: 0, returned: 0 };
+  }
+  const returned = kernel(...arrays.map(({ byteOffset }) => byteOffset), done * 4, ...scalars);
+  return { done, returned };
+}

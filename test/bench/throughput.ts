@@ -1,0 +1,147 @@
+/**
+ * `npm run bench -- throughput`: images/s of whole training on two cores, Atelier with two workers of one slot and with
+ * one worker of two, alternating with the roofline: the same slots computing gradients that go nowhere. With
+ * ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's MultiWorkerMirroredStrategy take
+ * part. Medians; a training that does not learn as the others do ends the benchmark.
+ */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { locateDataset } from '../../shared/dataset/load.js';
+import { PROJECT_ROOT } from '../../shared/version.js';
+import { ComputePool } from '../../worker/compute-pool.js';
+import { Contestant } from './contestant.js';
+import { circumstances, publish } from './results.js';
+import type { TrainingTimes } from './step-times.js';
+import { median } from './train-here.js';
+
+const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 5);
+const WARM = 20;
+const ROOFLINE_SECONDS = 2;
+/** Model, batch, steps timed: some three seconds of each. */
+const CELLS = [
+  ['lenet', 64, 400],
+  ['lenet', 256, 150],
+  ['cnn', 64, 80],
+  ['cnn', 256, 30],
+  ['dense', 64, 120],
+  ['dense', 256, 120],
+] as const;
+/** After these steps the loss is below so much of what it was at first. */
+const LEARNT = 0.9;
+
+const run = promisify(execFile);
+const file = (name: string): string => join(PROJECT_ROOT, 'dist', 'test', 'bench', name);
+const python = process.env['ATELIER_PEERS'];
+const peerScript = join(PROJECT_ROOT, 'test', 'bench', 'peers', 'train_peer.py');
+const peerEnv = (): NodeJS.ProcessEnv => ({
+  ...process.env,
+  FASHION_MNIST: locateDataset({ dataset: 'fashion-mnist', dataDir: null, env: process.env }),
+  TF_CPP_MIN_LOG_LEVEL: '3',
+  CUDA_VISIBLE_DEVICES: '-1',
+});
+let nextPort = 41_000;
+
+type Train = (model: string, batch: number, steps: number) => Promise<TrainingTimes>;
+
+const atelier =
+  (workers: number, slots: number): Train =>
+  async (model, batch, steps) => {
+    const args = [model, ...[batch, workers, slots, WARM, steps].map(String)];
+    const { stdout } = await run(process.execPath, [file('throughput-contestant.js'), ...args]);
+    return JSON.parse(stdout) as TrainingTimes;
+  };
+
+/** Two processes of a peer; the first one answers. */
+const peer =
+  (framework: 'torch' | 'tensorflow'): Train =>
+  async (model, batch, steps) => {
+    const ports = [nextPort++, nextPort++];
+    const worker = ports.map((port) => `127.0.0.1:${port}`);
+    const args = [peerScript, framework, model, ...[batch / 2, WARM, steps].map(String)];
+    const [first] = await Promise.all(
+      worker.map((_, index) =>
+        run(python ?? '', args, {
+          env: {
+            ...peerEnv(),
+            ...{ RANK: String(index), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1' },
+            MASTER_PORT: String(ports[0]),
+            TF_CONFIG: JSON.stringify({ cluster: { worker }, task: { type: 'worker', index } }),
+          },
+        }),
+      ),
+    );
+    return JSON.parse(first?.stdout.trim().split('\n').at(-1) ?? '') as TrainingTimes;
+  };
+
+const FIELD: Record<string, Train> = {
+  'Atelier, 2 workers x 1 slot': atelier(2, 1),
+  'Atelier, 1 worker x 2 slots': atelier(1, 2),
+  ...(python === undefined ? {} : { 'PyTorch DDP': peer('torch'), 'TensorFlow MWMS': peer('tensorflow') }),
+};
+const names = [...Object.keys(FIELD), 'roofline'];
+
+async function cell(model: string, batch: number, steps: number): Promise<number[]> {
+  const rates = new Map<string, number[]>(names.map((name) => [name, []]));
+  const losses = new Map<string, number>();
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [name, train] of Object.entries(FIELD)) {
+      const { seconds, firstLoss, lastLoss } = await train(model, batch, steps);
+      if (!(lastLoss < LEARNT * firstLoss)) {
+        throw new Error(`${name}, ${model} ${batch}: does not learn, loss ${firstLoss} to ${lastLoss}`);
+      }
+      losses.set(name, lastLoss);
+      rates.get(name)?.push((batch * steps) / seconds);
+    }
+    const args = ['slots', model, String(batch / 2), '2'];
+    const threads = { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '2', TF_CPP_MIN_LOG_LEVEL: '3' };
+    const roofline = new Contestant(
+      'roofline',
+      process.execPath,
+      [file('step-contestant.js'), ...args],
+      threads,
+    );
+    await roofline.ready();
+    await roofline.measure(ROOFLINE_SECONDS / 4);
+    await roofline.measure(ROOFLINE_SECONDS);
+    await roofline.end();
+    rates.get('roofline')?.push(roofline.rates.at(-1) ?? Number.NaN);
+  }
+  const medians = names.map((name) => median(rates.get(name) ?? []));
+  const said = names.map(
+    (name, i) => `${name} ${Math.round(medians[i] ?? 0)} (loss ${losses.get(name)?.toFixed(2) ?? '-'})`,
+  );
+  process.stderr.write(`${model} ${batch}: ${said.join(', ')}\n`);
+  return medians;
+}
+
+const pool = new ComputePool(1);
+const { tensorflow } = await pool.warmUp();
+await pool.close();
+const head = circumstances(tensorflow);
+const lines: string[] = [];
+for (const [model, batch, steps] of CELLS) {
+  const medians = await cell(model, batch, steps);
+  const ours = Math.max(...medians.slice(0, 2));
+  const peers = Math.max(...medians.slice(2, -1));
+  const cells = [...medians.map((rate) => Math.round(rate).toLocaleString('en-US'))];
+  const ratios = [ours / peers, ours / (medians.at(-1) ?? Number.NaN)].map((x) =>
+    Number.isFinite(x) && x > 0 ? x.toFixed(2) : '-',
+  );
+  lines.push(`| ${model} ${batch} | ${[...cells, ...ratios].join(' | ')} |`);
+}
+publish(
+  'throughput',
+  `# Whole training, images/s
+
+${head}
+- Steady state: optimizer, sockets and all, after ${WARM} steps. ${ROUNDS} rounds, alternating, medians. Nothing else ran.
+- Global batch; two threads for computing in each: the peers have two workers of one thread. Adam.
+- Roofline: two one-thread slots computing gradients of half a batch each, which go nowhere.
+- The ratios are of the better of Atelier's two.
+
+| model, batch | ${names.join(' | ')} | over the better peer | over the roofline |
+|---|${'---|'.repeat(names.length + 2)}
+${lines.join('\n')}
+`,
+);
