@@ -6,6 +6,7 @@ import { clipByGlobalNorm } from './optimizer/clip.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
 
 const f = Math.fround;
+const NOTHING_DONE = { done: 0 };
 
 /**
  * One synchronous update, in place: the sum over the batch becomes a mean, the regularizers' gradient is added
@@ -51,7 +52,9 @@ function addRegularization(gradient: Float32Array, weights: Float32Array, model:
     const { l1, l2 } = model.recipes[index] ?? { l1: 0, l2: 0 };
     if ((l1 === 0 && l2 === 0) || offset >= gradient.length) return;
     const scale = f(2 * l2);
-    for (let i = offset; i < offset + size; i++) {
+    const reached = [gradient, weights].map((array) => array.subarray(offset, offset + size));
+    const { done } = l1 === 0 ? runKernel('addScaled', reached, [scale]) : NOTHING_DONE;
+    for (let i = offset + done; i < offset + size; i++) {
       const w = weights[i] as number;
       const penalty = l1 === 0 ? f(scale * w) : f(f(scale * w) + f(l1 * Math.sign(w)));
       gradient[i] = (gradient[i] as number) + penalty;

@@ -1,5 +1,15 @@
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, resolve, sep } from 'node:path';
 import { AtelierError } from '../shared/errors.js';
 import { cacheDir } from '../shared/paths.js';
 import { PROJECT_ROOT } from '../shared/version.js';
@@ -33,15 +43,16 @@ export async function provideTensorFlow(
   env: NodeJS.ProcessEnv,
   exclusively: Exclusively,
 ): Promise<void> {
-  if (isProved()) return;
+  const cache = resolve(cacheDir(env), 'tensorflow');
+  const isDone = (): boolean => isProved() && !isOutdated(cache);
+  if (isDone()) return;
   await exclusively(async () => {
     // Another set-up of this checkout may have been at it.
-    if (isProved()) return;
-    if (existsSync(addonPath()) && (await proof(tools)) === undefined) {
+    if (isDone()) return;
+    if (existsSync(addonPath()) && !isOutdated(cache) && (await proof(tools)) === undefined) {
       writeStamp();
       return;
     }
-    const cache = resolve(cacheDir(env), 'tensorflow');
     const attempts = new Attempts();
     for (const source of SOURCES) {
       if (await adopt(tools, join(cache, cacheKey(source)), attempts, `the cache (${source.key})`)) return;
@@ -59,6 +70,15 @@ export async function provideTensorFlow(
 }
 
 const isProved = (): boolean => existsSync(STAMP) && readFileSync(STAMP, 'utf8') === addonVersion();
+
+/** Is the addon one of the cache that this version of Atelier would not take from there any more? */
+function isOutdated(cache: string): boolean {
+  const folder = join(PACKAGE, addonFolder());
+  if (!existsSync(folder) || !lstatSync(folder).isSymbolicLink()) return false;
+  const target = readlinkSync(folder);
+  const current = SOURCES.map((source) => join(cache, cacheKey(source)));
+  return target.startsWith(cache + sep) && !current.some((cached) => target.startsWith(cached + sep));
+}
 
 const writeStamp = (): void => writeFileSync(STAMP, addonVersion());
 

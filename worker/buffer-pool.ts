@@ -1,4 +1,7 @@
 import { HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
+import { VectorMemory } from '../shared/vector/memory.js';
+
+const HEAD_ROOM_FLOATS = HEAD_ROOM_BYTES / Float32Array.BYTES_PER_ELEMENT;
 
 /**
  * Arrays of one length on shared memory, lent and given back, so that a steady state allocates none. Before each is room
@@ -6,11 +9,16 @@ import { HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
  */
 export class BufferPool {
   private readonly length: number;
+  private readonly memory: VectorMemory;
   private readonly free: Float32Array[] = [];
 
-  /** @param length floats */
-  constructor(length: number) {
+  /**
+   * @param length floats
+   * @param usual how many are lent at a time, usually: these can be added to each other by the vector kernels
+   */
+  constructor(length: number, usual: number) {
     this.length = length;
+    this.memory = new VectorMemory(usual, HEAD_ROOM_FLOATS + length);
   }
 
   borrow(): Float32Array {
@@ -22,7 +30,10 @@ export class BufferPool {
   }
 
   private make(): Float32Array {
-    const memory = new SharedArrayBuffer(HEAD_ROOM_BYTES + this.length * Float32Array.BYTES_PER_ELEMENT);
-    return new Float32Array(memory, HEAD_ROOM_BYTES, this.length);
+    const floats = HEAD_ROOM_FLOATS + this.length;
+    const fast = this.memory.array(floats);
+    const isShared = fast.buffer instanceof SharedArrayBuffer;
+    const whole = isShared ? fast : new Float32Array(new SharedArrayBuffer(floats * fast.BYTES_PER_ELEMENT));
+    return whole.subarray(HEAD_ROOM_FLOATS);
   }
 }

@@ -21,13 +21,13 @@ const NOTHING: GradientFigures = { lossSum: 0, correct: 0 };
 /**
  * The gradient sum of one node of the reduction tree, from the micro-batches of its leaves, left to right.
  * @param out where the sum goes; as it was when no micro-batch has rows
- * @param scratch buffers as long as `out`, made when they are needed: as many as the tree has levels
+ * @param scratch for each level of the tree a buffer as long as `out`
  */
 export function gradientOfNode(
   batches: readonly MicroBatch[],
   out: Float32Array,
   gradientOf: GradientOf,
-  scratch: Float32Array[],
+  scratch: (level: number) => Float32Array,
   level = 0,
 ): GradientFigures {
   const [first] = batches;
@@ -40,7 +40,7 @@ export function gradientOfNode(
   if (!hasRows(right)) return sumOf(left, out, level);
   if (!hasRows(left)) return sumOf(right, out, level);
   const a = sumOf(left, out, level);
-  const other = (scratch[level] ??= new Float32Array(out.length));
+  const other = scratch(level);
   const b = sumOf(right, other, level + 1);
   addInPlace(out, other);
   return { lossSum: a.lossSum + b.lossSum, correct: a.correct + b.correct };

@@ -11,6 +11,8 @@ import { TrialWork, type RunContext } from './trial-work.js';
 const MAX_TEXT_CHARS = 4_000;
 /** Datasets whose rows a worker keeps: those it used last. */
 const MAX_DATASETS = 2;
+/** A slot computes into one while the one before is sent. */
+const BUFFERS_PER_SLOT = 2;
 /** Models a worker knows by number. */
 const MAX_MODELS = 64;
 
@@ -94,7 +96,7 @@ export class RunWork {
       memory: runMemory,
       store,
       pool: memory.pool,
-      buffers: new BufferPool(spec.layout.size),
+      buffers: new BufferPool(spec.layout.size, BUFFERS_PER_SLOT * memory.pool.slots),
       send: port.send,
       sendInPlace: port.sendInPlace,
       warn: (message) => {

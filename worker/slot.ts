@@ -8,6 +8,7 @@ import { RunSpec } from '../shared/protocol/messages.js';
 import { augment, type Place } from './augmentation/augment.js';
 import { CompiledFunctions } from './compiled/compiled-functions.js';
 import { TraceRefused } from './compiled/trace.js';
+import { VectorMemory } from '../shared/vector/memory.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
 import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.js';
@@ -93,9 +94,25 @@ interface LoadedRun {
   readonly spec: RunSpec;
   readonly functions: ModelFunctions;
   /** For sums along the tree. */
-  readonly scratch: Float32Array[];
+  readonly scratch: Scratch;
   /** Why the model runs eagerly although it should be compiled. */
   readonly fallback: string | null;
+}
+
+/** Buffers for gradients, where the vector kernels add them. */
+class Scratch {
+  private readonly memory: VectorMemory;
+  private readonly size: number;
+  private readonly buffers: Float32Array[] = [];
+
+  constructor({ shards, layout }: RunSpec) {
+    this.size = layout.size;
+    this.memory = new VectorMemory(Math.ceil(Math.log2(shards)) + 1, layout.size);
+  }
+
+  at(index: number): Float32Array {
+    return (this.buffers[index] ??= this.memory.array(this.size));
+  }
 }
 
 const eagerLock = new EagerLock((workerData as SlotData).eagerLock);
@@ -109,7 +126,7 @@ async function load({ id, spec: text }: RunMemory): Promise<LoadedRun> {
   let run = loaded.get(id);
   if (run === undefined) {
     const spec = RunSpec.parse(JSON.parse(Buffer.from(new Uint8Array(text)).toString('utf8')));
-    run = { spec, scratch: [], ...(await modelFunctions(spec)) };
+    run = { spec, scratch: new Scratch(spec), ...(await modelFunctions(spec)) };
   }
   loaded.delete(id);
   loaded.set(id, run);
@@ -188,7 +205,10 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
       const batch = gather(task.run.rows, rows, seed, imageBytes(spec));
       return functions.gradient(weights, augmented(batch, spec, place), out);
     };
-    const figures = gradientOfNode(task.batches, task.out, gradientOf, scratch);
+    const { batches, out } = task;
+    const sum = batches.length === 1 ? out : scratch.at(0);
+    const figures = gradientOfNode(batches, sum, gradientOf, (level) => scratch.at(level + 1));
+    if (sum !== out) out.set(sum);
     return { ...figures, fallback, computeMs: performance.now() - startedAt };
   }
   const batch = gather(task.run.rows, task.rows, NO_SEED, imageBytes(spec));

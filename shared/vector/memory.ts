@@ -41,6 +41,13 @@ const KERNELS = {
       set(0, add(temporary(0), sub(temporary(1), temporary(1)))),
     ],
   },
+  /** a0 = a0 + s0 * a1 */
+  addScaled: {
+    arrays: 2,
+    scalars: 1,
+    temporaries: 0,
+    body: [store(0, add(load(0), mul(scalar(0), load(1))))],
+  },
   /** `Adam.update`: parameters, gradient, m, v; beta1, 1 - beta1, beta2, 1 - beta2, rate, stabilizer */
   adam: {
     arrays: 4,

@@ -115,7 +115,7 @@ export class ToyPool implements Compute {
       const data = this.rowsOf(run);
       const values = new Float32Array(weights.values);
       const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
-      const figures = gradientOfNode(batches, out, gradientOf, []);
+      const figures = gradientOfNode(batches, out, gradientOf, () => new Float32Array(out.length));
       return { ...figures, computeMs, fallback: null, retries: 0 };
     });
 
