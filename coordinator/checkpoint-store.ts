@@ -112,6 +112,13 @@ export class CheckpointStore {
     }
   }
 
+  /** Removes what a killed coordinator left half-written. Only for who holds the run's lock. */
+  async removeLeftovers(): Promise<void> {
+    for (const name of namesIn(this.folder)) {
+      if (name.endsWith('.tmp')) await rm(join(this.folder, name), { force: true });
+    }
+  }
+
   /**
    * The newest usable checkpoint of a run with this identity.
    * @param onDamaged called for each newer file that is not whole
@@ -141,11 +148,11 @@ export class CheckpointStore {
   }
 }
 
-function list(folder: string): string[] {
+const list = (folder: string): string[] => namesIn(folder).filter((name) => NAME.test(name));
+
+function namesIn(folder: string): string[] {
   try {
-    return readdirSync(folder)
-      .filter((name) => NAME.test(name))
-      .sort();
+    return readdirSync(folder).sort();
   } catch {
     return [];
   }

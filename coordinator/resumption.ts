@@ -9,7 +9,7 @@ export interface ResumableJournal extends Pick<
   RunDirectory,
   'rewriteEpochs' | 'readManifest' | 'amendManifest'
 > {
-  checkpoints(fold: number | null, keep: number): Pick<CheckpointStore, 'newest'>;
+  checkpoints(fold: number | null, keep: number): Pick<CheckpointStore, 'newest' | 'removeLeftovers'>;
 }
 
 /**
@@ -25,7 +25,9 @@ export async function findResumption(
 ): Promise<Resumption> {
   const states = new Map<number, TrialState>();
   for (const { trial, fold, identity } of plans) {
-    const found = await directory.checkpoints(fold, 1).newest(identity, onDamaged);
+    const store = directory.checkpoints(fold, 1);
+    await store.removeLeftovers();
+    const found = await store.newest(identity, onDamaged);
     if (found !== undefined) states.set(trial, found.checkpoint.state);
   }
   directory.rewriteEpochs(

@@ -109,6 +109,14 @@ describe('a checkpoint store', () => {
     expect(found?.checkpoint).toEqual(madeUpCheckpoint(2));
   });
 
+  test('removes what a killed process left half-written, and nothing else', async () => {
+    const path = home();
+    await write(new CheckpointStore(path, 5), [1]);
+    writeFileSync(join(path, `${name(2)}.4711.tmp`), 'half');
+    await new CheckpointStore(path, 5).removeLeftovers();
+    expect(readdirSync(path)).toEqual([name(1)]);
+  });
+
   test('falls back to the one before a damaged one, and says which and why', async () => {
     const path = home();
     await write(new CheckpointStore(path, 5), [1, 2, 3]);
