@@ -5,6 +5,7 @@ import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
 import type { Received, RunSpec, SessionCredential } from '../shared/protocol/messages.js';
+import type { HeldFrame } from './round-frames.js';
 import { RowServer } from './row-server.js';
 import { Scheduler, type JobRound } from './scheduler.js';
 import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
@@ -31,7 +32,7 @@ export interface Tenant {
   /** The encoded `trial` message; asked for once for each worker. */
   trialFrame(run: number, trial: number): Buffer;
   /** The encoded `round` message of the round in work, the same bytes each time. */
-  roundFrame(run: number, trial: number): Buffer;
+  roundFrame(run: number, trial: number): HeldFrame;
   /** May a worker with this fingerprint compute for the run? Returns why not, or null. */
   refusal(worker: Worker, fingerprint: string): string | null;
   /** The worker computes from now on. */
@@ -183,7 +184,9 @@ export class Cluster implements SessionListener {
       }
       if (employment.rounds.get(trial) !== round) {
         employment.rounds.set(trial, round);
-        void session.sendFrame(tenant.roundFrame(run, trial));
+        const frame = tenant.roundFrame(run, trial);
+        frame.hold();
+        void session.sendFrame(frame.bytes).then(() => frame.release());
       }
       session.send({ type: 'lease', run, trial, round, start, count });
     }

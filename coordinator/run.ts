@@ -4,7 +4,7 @@ import { exampleRecipe, type RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
-import { bytesOf, float32Of } from '../shared/protocol/frame.js';
+import { float32Of } from '../shared/protocol/frame.js';
 import { encodeToWorker, type Received, type RunSpec, type Work } from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
 import type { CheckpointStore } from './checkpoint-store.js';
@@ -12,6 +12,7 @@ import type { Answer, Cluster, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
+import { RoundFrames, type HeldFrame } from './round-frames.js';
 import type { StepLog } from './step-log.js';
 import type { Round, StepProgress, Trial, TrialEffect, TrialState, Verdict } from './trial.js';
 import { EVALUATION_ROWS, type TrialPlan } from './trial-plan.js';
@@ -107,7 +108,8 @@ interface TrialRecord {
   readonly steps: ReturnType<RunJournal['stepLog']>;
   readonly checkpoints: ReturnType<RunJournal['checkpoints']>;
   /** The round in work, and its frame once somebody needs it. */
-  open: { readonly round: Round; readonly startedAt: number; frame: Buffer | undefined } | undefined;
+  open: { readonly round: Round; readonly startedAt: number; frame: HeldFrame | undefined } | undefined;
+  readonly frames: RoundFrames;
   started: boolean;
   bestLoss: number;
 }
@@ -177,6 +179,7 @@ export class Run implements Tenant {
         steps: directory.stepLog(plan.fold, trial.stepsDone),
         checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
         open: undefined,
+        frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT),
         started: false,
         bestLoss: Math.min(Infinity, ...trial.records.map(({ valLoss }) => valLoss ?? Infinity)),
       };
@@ -255,11 +258,11 @@ export class Run implements Tenant {
     return encodeToWorker({ type: 'trial', run, trial }, bitmap(training), bitmap(validation));
   }
 
-  roundFrame(run: number, trial: number): Buffer {
-    const { open, trial: state } = this.trialOf(trial);
+  roundFrame(run: number, trial: number): HeldFrame {
+    const { open, frames, trial: state } = this.trialOf(trial);
     invariant(open !== undefined, 'only rounds in work are leased');
     const message = { type: 'round', run, trial, round: open.round.round, work: workOf(open.round) } as const;
-    return (open.frame ??= encodeToWorker(message, bytesOf(state.currentWeights)));
+    return (open.frame ??= frames.encode(message, state.currentWeights));
   }
 
   refusal(worker: Worker, fingerprint: string): string | null {
@@ -435,6 +438,7 @@ export class Run implements Tenant {
 
   private closeRound(record: TrialRecord): void {
     if (record.open?.round.kind === 'step') this.meter.stepClosed(this.options.clock.now());
+    record.open?.frame?.release();
     record.open = undefined;
   }
 

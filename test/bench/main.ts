@@ -7,6 +7,7 @@ const BENCHMARKS = [
   'faults',
   'folds',
   'throughput',
+  'kernels',
 ] as const;
 
 const [name] = process.argv.slice(2);
