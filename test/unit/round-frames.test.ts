@@ -3,11 +3,14 @@ import { RoundFrames } from '../../coordinator/round-frames.js';
 import { float32Of } from '../../shared/protocol/frame.js';
 import { decodeFromCoordinator } from '../../shared/protocol/messages.js';
 
-const round = (number: number) =>
-  ({
-    ...{ type: 'round', run: 0, trial: 0, round: number },
-    work: { kind: 'step', epoch: 0, stepInEpoch: number },
-  }) as const;
+type Round = Parameters<RoundFrames['encode']>[0];
+const round = (number: number): Round => ({
+  type: 'round',
+  run: 0,
+  trial: 0,
+  round: number,
+  work: { kind: 'step', epoch: 0, stepInEpoch: number },
+});
 const weights = (value: number): Float32Array => new Float32Array(5).fill(value);
 const contents = (bytes: Buffer): unknown => {
   const { message, payload } = decodeFromCoordinator(bytes);
