@@ -263,6 +263,13 @@ export class Scheduler {
       .map(({ id }) => id);
   }
 
+  /** What a worker holds: slots at work, and leases. */
+  loadOf(worker: number): { busySlots: number; leases: number } {
+    const state = this.workers.get(worker);
+    if (state === undefined) return { busySlots: 0, leases: 0 };
+    return { busySlots: Math.min(state.slots, pendingUnits(state)), leases: state.leases.length };
+  }
+
   /** Slots that hold a lease. */
   get busySlots(): number {
     let busy = 0;
