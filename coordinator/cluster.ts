@@ -124,6 +124,7 @@ export class Cluster implements SessionListener {
       this.scheduler.removeJob(jobOf(run, trial));
     }
     for (const member of this.members.values()) {
+      member.employments.get(run)?.rows.stop();
       if (member.employments.delete(run)) member.session.send({ type: 'run-over', run });
     }
     this.pump();
@@ -148,7 +149,7 @@ export class Cluster implements SessionListener {
   /** While a run is on hold nothing of it is leased. */
   hold(run: number, onHold: boolean): void {
     if (onHold) this.held.add(run);
-    else this.held.delete(run);
+    else if (this.held.delete(run)) this.scheduler.level(run);
   }
 
   /** Workers that compute for a run, and their slots. */
