@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { RunConfig } from './config.js';
 
 /*
  * What the coordinator's HTTP API says and takes: the server checks and documents its answers with these schemas, the
@@ -9,7 +8,7 @@ import { RunConfig } from './config.js';
 /** The largest request body: a config and the longest topology. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** The most runs that a list names: the newest. */
-export const MAX_LISTED_RUNS = 1_000;
+export const MAX_LISTED_RUNS = 200;
 
 /** Name of a run: of its folder, which it cannot leave. */
 export const RunName = z
@@ -94,8 +93,9 @@ export type RunListItem = z.infer<typeof RunListItem>;
 
 /** `POST /api/v1/runs`. */
 export const Submission = z.strictObject({
-  /** Settings as in config.json; what is left out has its default. */
-  config: RunConfig.partial(),
+  config: z
+    .record(z.string(), z.unknown())
+    .describe('settings as in config.json; what is left out has the value of its preset, or its default'),
   /** The network itself, when `config.model` is not a preset: a Keras or tfjs topology. */
   topology: z.record(z.string(), z.unknown()).nullable().default(null),
 });
