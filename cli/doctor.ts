@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import { PROBE_PATH } from '../coordinator/server.js';
+import { PROBE_PATH } from '../coordinator/http/health.js';
 import { hasDataset, loadDataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode, messageOf } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';

@@ -1,8 +1,11 @@
 import '@tensorflow/tfjs-backend-cpu';
 import { backend } from '@tensorflow/tfjs-core';
 import { Cluster } from '../coordinator/cluster.js';
+import { coordinatorRoutes } from '../coordinator/http/routes.js';
+import { LiveRun } from '../coordinator/live-run.js';
 import type { RunDirectory } from '../coordinator/run-directory.js';
-import { Run, type Resumption, type RunEnd, type RunObserver } from '../coordinator/run.js';
+import { observeAll, Run, type Resumption, type RunEnd, type RunObserver } from '../coordinator/run.js';
+import type { RunSource } from '../coordinator/run-view.js';
 import { CoordinatorServer, parseListen } from '../coordinator/server.js';
 import { planTrials, type TrialPlan } from '../coordinator/trial-plan.js';
 import { systemClock } from '../shared/clock.js';
@@ -56,12 +59,14 @@ export async function runOnCluster(
   const { local, slots, minWorkers } = clusterSize(config);
   const clock = systemClock;
   const cluster = new Cluster(clock);
+  const live = new LiveRun({ path: directory.path, config, plans, cluster });
   const server = await CoordinatorServer.listen({
     ...{ listen, security, listener: cluster, clock },
+    routes: coordinatorRoutes({ runs: onlyRun(live), cluster, clock }),
     onTrouble: (message) => terminal.warned('security', message),
   });
   let run: Run;
-  const observer = options.observe((error) => run.stop(error));
+  const observer = observeAll([options.observe((error) => run.stop(error)), live.observer]);
   try {
     const resumed = await options.prepare();
     const minWorkersToGoOn = config.minWorkers ?? 1;
@@ -69,6 +74,7 @@ export async function runOnCluster(
       ...{ config, model, dataset, plans, directory, cluster, observer, clock },
       ...{ minWorkers, minWorkersToGoOn, resumed },
     });
+    live.follow(run);
     describe(terminal, options, run, resumed);
   } catch (error) {
     await server.close();
@@ -103,6 +109,11 @@ export async function runOnCluster(
   forget();
   return { end, run, obituaries };
 }
+
+const onlyRun = (live: LiveRun): RunSource => ({
+  list: () => [live],
+  find: (name) => (name === live.name ? live : undefined),
+});
 
 function describe(
   terminal: Terminal,

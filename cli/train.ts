@@ -157,7 +157,7 @@ async function runTraining(training: Training): Promise<ExitCode> {
 }
 
 /** The models and the summary. Returns what went wrong. */
-function writeResults(directory: RunDirectory, model: CompiledModel, run: Run): AtelierError | null {
+export function writeResults(directory: RunDirectory, model: CompiledModel, run: Run): AtelierError | null {
   try {
     for (const { fold, weights } of run.weights) {
       exportLayersModel(directory.folder(join(directory.trialFolder(fold), 'model')), model, weights);
@@ -188,7 +188,7 @@ function whatIsLeft({ path }: RunDirectory, { status }: RunEnd): string {
   return `${what}. Go on to the same bits with: atelier train --resume ${path}`;
 }
 
-async function manifest(
+export async function manifest(
   startedAt: Date,
   config: RunConfig,
   dataset: Dataset,

@@ -1,10 +1,12 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { WorkerStatus } from '../shared/api.js';
 import type { Clock } from '../shared/clock.js';
 import { MAX_TRIALS } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
 import type { Received, RunSpec, SessionCredential } from '../shared/protocol/messages.js';
+import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
 import { RowServer } from './row-server.js';
 import { Scheduler, type JobRound } from './scheduler.js';
@@ -13,6 +15,9 @@ import type { Verdict } from './trial.js';
 
 /** How often the cluster looks for workers that owe answers for too long. */
 const WATCH_INTERVAL_MS = 5_000;
+/** How long a lost worker is shown, and how many of them. */
+const SHOW_LOST_MS = 60_000;
+const MAX_SHOWN_LOST = 64;
 /** Workers that are remembered after their connection broke. */
 const MAX_REMEMBERED = 4_096;
 export type Answer = Extract<WorkerMessage, { type: 'partial' | 'evaluated' }>;
@@ -61,6 +66,8 @@ interface Member {
   readonly worker: Worker;
   readonly session: Session;
   readonly employments: Map<number, Employment>;
+  /** Training rows it computes. */
+  readonly rows: RateMeter;
   leaving: string | null;
 }
 
@@ -85,6 +92,8 @@ export class Cluster implements SessionListener {
   private readonly members = new Map<number, Member>();
   private readonly tenants = new Map<number, Tenant>();
   private readonly remembered = new Map<number, Remembered>();
+  /** The newest of those whose connection broke, by number. */
+  private readonly lost = new Map<number, { worker: Worker; at: number }>();
   private readonly held = new Set<number>();
   private nextWorker = 0;
   private nextRun = 0;
@@ -116,6 +125,7 @@ export class Cluster implements SessionListener {
       this.scheduler.removeJob(jobOf(run, trial));
     }
     for (const member of this.members.values()) {
+      member.employments.get(run)?.rows.stop();
       if (member.employments.delete(run)) member.session.send({ type: 'run-over', run });
     }
     this.pump();
@@ -140,7 +150,7 @@ export class Cluster implements SessionListener {
   /** While a run is on hold nothing of it is leased. */
   hold(run: number, onHold: boolean): void {
     if (onHold) this.held.add(run);
-    else this.held.delete(run);
+    else if (this.held.delete(run)) this.scheduler.level(run);
   }
 
   /** Workers that compute for a run, and their slots. */
@@ -153,6 +163,40 @@ export class Cluster implements SessionListener {
       slots += worker.hello.slots;
     }
     return { workers, slots };
+  }
+
+  /**
+   * The workers that are here, and those lost a short while ago.
+   * @param run ready: for this run; left out: for any
+   */
+  workers(run?: number): WorkerStatus[] {
+    const now = this.clock.now();
+    const here = [...this.members.values()].map((member): WorkerStatus => {
+      const { worker, session, employments, leaving, rows } = member;
+      const wanted = run === undefined ? [...employments.values()] : [employments.get(run)];
+      // A worker that has nothing to get ready for is ready for whatever comes.
+      const isReady = wanted.length === 0 || wanted.some((employment) => employment?.ready === true);
+      return {
+        ...shownOf(worker),
+        state: leaving !== null ? 'leaving' : isReady ? 'ready' : 'joining',
+        ...this.scheduler.loadOf(worker.number),
+        heartbeatAgeSeconds: Math.max(0, Math.round(session.silentMs / 1000)),
+        rowsPerSecond: Math.round(rows.perSecond(now)),
+      };
+    });
+    const gone = [...this.lost.values()]
+      .filter(({ worker, at }) => now - at < SHOW_LOST_MS && !this.members.has(worker.number))
+      .map(({ worker, at }): WorkerStatus => {
+        const heartbeatAgeSeconds = Math.round((now - at) / 1000);
+        const nothing = { busySlots: 0, leases: 0, rowsPerSecond: 0 };
+        return { ...shownOf(worker), state: 'lost', heartbeatAgeSeconds, ...nothing };
+      });
+    return [...here, ...gone];
+  }
+
+  /** Are there workers, ready or not? */
+  get hasWorkers(): boolean {
+    return this.members.size > 0;
   }
 
   get leaseCounts(): Scheduler['counts'] {
@@ -222,7 +266,10 @@ export class Cluster implements SessionListener {
     this.remember(number, epoch, secret);
     if (known !== undefined) this.counts.reconnects++;
     const worker: Worker = { number, hello, resumed: known !== undefined };
-    this.members.set(number, { worker, session, employments: new Map(), leaving: null });
+    this.members.set(number, {
+      ...{ worker, session, employments: new Map(), leaving: null },
+      rows: new RateMeter(this.clock.now()),
+    });
     return { credential: { worker: number, epoch, secret }, resumed: worker.resumed };
   }
 
@@ -270,7 +317,13 @@ export class Cluster implements SessionListener {
     this.members.delete(number);
     if (this.closedReason !== undefined) return;
     this.scheduler.leave(number);
-    if (member.leaving === null) this.counts.workersLost++;
+    if (member.leaving === null) {
+      this.counts.workersLost++;
+      this.lost.delete(number);
+      this.lost.set(number, { worker: member.worker, at: this.clock.now() });
+      const [oldest] = this.lost.keys();
+      if (this.lost.size > MAX_SHOWN_LOST && oldest !== undefined) this.lost.delete(oldest);
+    }
     for (const [run, tenant] of this.tenantsOf(member)) {
       if (member.employments.get(run)?.ready === true) tenant.left(member.worker, member.leaving ?? reason);
     }
@@ -319,6 +372,7 @@ export class Cluster implements SessionListener {
     if (verdict === 'invalid') {
       throw new AtelierError('protocol', 'an answer to nothing that was asked');
     }
+    if (message.type === 'partial') member.rows.add(message.rows, this.clock.now());
     const units =
       message.type === 'partial'
         ? { start: message.start, count: message.count }
@@ -385,6 +439,16 @@ export class Cluster implements SessionListener {
     return member;
   }
 }
+
+const shownOf = ({
+  number,
+  hello: { name, host, slots },
+}: Worker): Pick<WorkerStatus, 'worker' | 'name' | 'host' | 'slots'> => ({
+  worker: number,
+  name,
+  host,
+  slots,
+});
 
 /** The jobs of a run lie beside each other. */
 const jobOf = (run: number, trial: number): number => run * MAX_TRIALS + trial;

@@ -15,6 +15,7 @@ export class RowServer {
   private readonly run: number;
   private readonly session: Session;
   private readonly sent: Bitmap;
+  private stopped = false;
   private queue: Promise<void> = Promise.resolve();
   /** Rows sent or queued. */
   rowsServed = 0;
@@ -41,11 +42,16 @@ export class RowServer {
     this.queue = this.queue.then(() => this.stream(rows));
   }
 
+  /** The run is over: nothing more is sent in its name. */
+  stop(): void {
+    this.stopped = true;
+  }
+
   private async stream(rows: Uint32Array): Promise<void> {
     const { images, labels } = this.dataset;
     const imageBytes = images.length / labels.length;
     const perPiece = Math.max(1, Math.floor(ROWS_PIECE_BYTES / (imageBytes + 1)));
-    for (let start = 0; start < rows.length; start += perPiece) {
+    for (let start = 0; start < rows.length && !this.stopped; start += perPiece) {
       const piece = rows.slice(start, start + perPiece);
       const pixels = new Uint8Array(piece.length * imageBytes);
       const classes = new Uint8Array(piece.length);

@@ -1,20 +1,11 @@
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
-import { hostname } from 'node:os';
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import { parseRunConfig, type RunConfig } from '../shared/config.js';
 import { Summary, type EpochRecord } from '../shared/summary.js';
 import { CheckpointStore } from './checkpoint-store.js';
 import { writeFileAtomic } from './files.js';
+import { FolderLock } from './folder-lock.js';
 import { StepLog } from './step-log.js';
 
 /** A line of `events.jsonl`. */
@@ -41,12 +32,10 @@ export type RunEvent =
 export const runName = (now: Date, name: string): string =>
   `${now.toISOString().replace(/[-:]|\.\d+/g, '')}-${name}`;
 
-const LOCK = 'lock';
-
 /** The folder of one run: everything it leaves behind. Files appear whole or not at all. */
 export class RunDirectory {
   readonly path: string;
-  private locked = false;
+  private locked: FolderLock | undefined;
 
   private constructor(path: string) {
     this.path = resolve(path);
@@ -92,39 +81,16 @@ export class RunDirectory {
   }
 
   /**
-   * Keeps other processes of this machine from writing to the same run. The lock of a process that is gone is taken
-   * over.
+   * Keeps other processes of this machine from writing to the same run.
    * @throws AtelierError `usage` when a process holds it
    */
   lock(): void {
-    const path = join(this.path, LOCK);
-    for (let attempt = 0; attempt < 2; attempt++) {
-      try {
-        const file = openSync(path, 'wx');
-        writeSync(file, JSON.stringify({ pid: process.pid, host: hostname() }));
-        closeSync(file);
-        this.locked = true;
-        return;
-      } catch (cause) {
-        if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
-          throw new AtelierError('usage', `cannot write to ${this.path}: ${messageOf(cause)}`, { cause });
-        }
-      }
-      const owner = readOwner(path);
-      if (owner !== undefined && (owner.host !== hostname() || isAlive(owner.pid))) {
-        throw new AtelierError(
-          'usage',
-          `${this.path} is in use by process ${owner.pid} on ${owner.host}. If that is gone, remove ${path}`,
-        );
-      }
-      rmSync(path, { force: true });
-    }
-    throw new AtelierError('usage', `${this.path} is in use by another process`);
+    this.locked ??= FolderLock.take(this.path);
   }
 
   unlock(): void {
-    if (this.locked) rmSync(join(this.path, LOCK), { force: true });
-    this.locked = false;
+    this.locked?.release();
+    this.locked = undefined;
   }
 
   private exists(): AtelierError {
@@ -235,24 +201,5 @@ export class RunDirectory {
 
   private appendLine(name: string, value: unknown): void {
     appendFileSync(join(this.path, name), `${JSON.stringify(value)}\n`);
-  }
-}
-
-function readOwner(path: string): { pid: number; host: string } | undefined {
-  try {
-    const owner = JSON.parse(readFileSync(path, 'utf8')) as { pid: number; host: string };
-    return Number.isInteger(owner.pid) ? owner : undefined;
-  } catch {
-    // Its owner died before it had written it.
-    return undefined;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return pid !== process.pid;
-  } catch {
-    return false;
   }
 }

@@ -8,7 +8,7 @@ import { float32Of } from '../shared/protocol/frame.js';
 import { encodeToWorker, type Received, type RunSpec, type Work } from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
 import type { CheckpointStore } from './checkpoint-store.js';
-import type { Answer, Cluster, Tenant, Worker } from './cluster.js';
+import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
@@ -114,6 +114,8 @@ interface TrialRecord {
   bestLoss: number;
 }
 
+type RunCounts = ClusterCounts & Cluster['leaseCounts'];
+
 interface RosterEntry {
   readonly worker: Worker;
   examples: number;
@@ -136,12 +138,16 @@ export class Run implements Tenant {
   readonly ended: Promise<RunEnd>;
   private settle: (end: RunEnd) => void = () => undefined;
   private readonly options: RunOptions;
-  private readonly number: number;
+  /** As the cluster knows it. */
+  readonly number: number;
   private readonly trials: readonly TrialRecord[];
   /** Everyone who ever computed for the run, by worker number. */
   private readonly roster = new Map<number, RosterEntry>();
   private readonly meter = new Meter();
-  private readonly startedAt: number;
+  /** Milliseconds since the epoch. */
+  readonly startedAt: number;
+  /** The cluster's counts when the run began: its own are what has come since. */
+  private readonly countsBefore: RunCounts;
   /** Its figures are as of then, whenever they are asked for. */
   private endedAt = 0;
   private fingerprint: string | null;
@@ -157,6 +163,7 @@ export class Run implements Tenant {
     this.startedAt = options.clock.now();
     this.ended = new Promise((resolve) => (this.settle = resolve));
     const { config, model, dataset, directory, plans, resumed, cluster } = options;
+    this.countsBefore = { ...cluster.counts, ...cluster.leaseCounts };
     this.dataset = dataset;
     this.fingerprint = resumed?.fingerprint ?? null;
     this.spec = {
@@ -206,9 +213,56 @@ export class Run implements Tenant {
 
   /** How far the run has come, for people. */
   get progress(): string {
-    const done = this.trials.reduce((sum, { trial }) => sum + trial.roundsDone, 0);
-    const left = this.trials.reduce((sum, { trial }) => sum + trial.remainingRounds, 0);
-    return `${done} of ${done + left} steps and evaluations are done`;
+    const { roundsDone, roundsLeft } = this;
+    return `${roundsDone} of ${roundsDone + roundsLeft} steps and evaluations are done`;
+  }
+
+  /** Steps and evaluations that are done, of all trials. */
+  get roundsDone(): number {
+    return this.trials.reduce((sum, { trial }) => sum + trial.roundsDone, 0);
+  }
+
+  get roundsLeft(): number {
+    return this.trials.reduce((sum, { trial }) => sum + trial.remainingRounds, 0);
+  }
+
+  /** The trials as of now. */
+  get trialsNow(): readonly { readonly trial: Trial; readonly started: boolean }[] {
+    return this.trials;
+  }
+
+  /** While its last checkpoints are written a run is still running. */
+  get status(): 'waiting' | 'running' | RunEnd['status'] {
+    if (this.state.kind === 'over') return this.state.end.status;
+    return this.state.kind === 'waiting' ? 'waiting' : 'running';
+  }
+
+  /** Why it did not end as `done`, once it is over. */
+  get reason(): string | null {
+    return this.state.kind === 'over' ? (this.state.end.error?.message ?? null) : null;
+  }
+
+  get secondsPassed(): number {
+    return (this.options.clock.now() - this.startedAt) / 1000;
+  }
+
+  /** Of all trials, as of now. */
+  get weightsSha256(): string {
+    return weightsOfRun(this.trials.map(({ trial }) => trial.summary()));
+  }
+
+  /** What the cluster lived through since the run began. */
+  get counts(): Summary['elasticity'] & { retries: number } {
+    const { counts, leaseCounts } = this.options.cluster;
+    const before = this.countsBefore;
+    return {
+      workersLost: counts.workersLost - before.workersLost,
+      reconnects: counts.reconnects - before.reconnects,
+      speculated: leaseCounts.speculated - before.speculated,
+      late: this.late,
+      resumes: this.options.resumed?.resumes ?? 0,
+      retries: leaseCounts.returned - before.returned + this.slotRetries,
+    };
   }
 
   /** A local worker process ended and was started again. */
@@ -221,7 +275,7 @@ export class Run implements Tenant {
     const { state, options } = this;
     invariant(state.kind === 'over' || state.kind === 'ending', 'a summary is of a run that is over');
     const trials = this.trials.map(({ trial }) => trial.summary());
-    const { counts, leaseCounts } = options.cluster;
+    const { retries, ...elasticity } = this.counts;
     return {
       schemaVersion: SUMMARY_SCHEMA_VERSION,
       status: state.end.status,
@@ -239,13 +293,8 @@ export class Run implements Tenant {
         node: hello.versions.node,
         examples,
       })),
-      retries: leaseCounts.returned + this.slotRetries,
-      elasticity: {
-        ...counts,
-        speculated: leaseCounts.speculated,
-        late: this.late,
-        resumes: options.resumed?.resumes ?? 0,
-      },
+      retries,
+      elasticity,
       durationSeconds: (this.endedAt - this.startedAt) / 1000,
     };
   }

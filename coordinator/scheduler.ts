@@ -13,6 +13,8 @@ import type { Range } from '../shared/tree.js';
  *   lease in work and one more waiting, so that it computes for one job while another is at its barrier.
  * - Jobs that are already begun come first (their barrier waits), then those with the most rounds left (the
  *   longest chain), so that all end together.
+ * - Runs (groups of jobs) take turns: of rounds that nobody has begun, those of the run that has had the least compute
+ *   time come first. A run that comes later starts level with the one that has had least, so it catches nothing up.
  * - A lease that takes far longer than its holder's speed promises is overdue: its holder gets nothing more
  *   until it answers, and an idle worker gets the same units a second time. The first answer wins.
  */
@@ -31,6 +33,8 @@ const MOST_DEVIATION = 1;
 export const STRAGGLER_GRACE_MS = 10;
 /** How long a lease whose holder's speed is unknown may take before it is overdue. */
 export const UNKNOWN_SPEED_MS = 10_000;
+/** What a unit of unknown cost counts for in the turns of runs. */
+const UNKNOWN_UNIT_MS = 1;
 /** The most workers that hold the same unit. */
 const MAX_HOLDERS = 3;
 /** Weight of the newest measurement in a worker's speed. */
@@ -119,6 +123,8 @@ export interface LeaseCounts {
 export class Scheduler {
   private readonly workers = new Map<number, WorkerState>();
   private readonly jobs = new Map<number, JobState>();
+  /** Slot time leased for each group, in milliseconds by the estimate at the time. */
+  private readonly spent = new Map<number, number>();
   readonly counts: LeaseCounts = { leases: 0, speculated: 0, returned: 0 };
 
   /** A worker may compute for the jobs of a group from now on. */
@@ -162,6 +168,7 @@ export class Scheduler {
 
   /** @param group jobs of one run are in one group: the same units cost the same */
   addJob(job: number, group: number): void {
+    if (!this.spent.has(group)) this.level(group);
     this.jobs.set(job, {
       id: job,
       group,
@@ -174,12 +181,23 @@ export class Scheduler {
     });
   }
 
+  /** A group that could not compute for a while has no claim to what it missed. */
+  level(group: number): void {
+    const others = [...this.spent].filter(([other]) => other !== group).map(([, spent]) => spent);
+    const least = others.length === 0 ? 0 : Math.min(...others);
+    this.spent.set(group, Math.max(this.spent.get(group) ?? 0, least));
+  }
+
   hasJob(job: number): boolean {
     return this.jobs.has(job);
   }
 
   removeJob(job: number): void {
+    const group = this.jobs.get(job)?.group;
     this.jobs.delete(job);
+    if (group !== undefined && ![...this.jobs.values()].some((other) => other.group === group)) {
+      this.spent.delete(group);
+    }
     for (const worker of this.workers.values()) worker.leases = worker.leases.filter((l) => l.job !== job);
   }
 
@@ -263,6 +281,13 @@ export class Scheduler {
       .map(({ id }) => id);
   }
 
+  /** What a worker holds: slots at work, and leases. */
+  loadOf(worker: number): { busySlots: number; leases: number } {
+    const state = this.workers.get(worker);
+    if (state === undefined) return { busySlots: 0, leases: 0 };
+    return { busySlots: Math.min(state.slots, pendingUnits(state)), leases: state.leases.length };
+  }
+
   /** Slots that hold a lease. */
   get busySlots(): number {
     let busy = 0;
@@ -294,6 +319,7 @@ export class Scheduler {
       .sort(
         (a, b) =>
           Number(b.begun) - Number(a.begun) ||
+          this.spentBy(a) - this.spentBy(b) ||
           (b.current?.remaining ?? 0) - (a.current?.remaining ?? 0) ||
           a.id - b.id,
       );
@@ -456,6 +482,8 @@ export class Scheduler {
       speculative,
     });
     this.counts.leases++;
+    const unitMs = worker.msPerUnit.get(keyOf(job.group, kind)) ?? UNKNOWN_UNIT_MS;
+    this.spent.set(job.group, this.spentBy(job) + range.count * unitMs * worker.slots);
     out.push({ worker: worker.id, job: job.id, round, ...range, speculative });
   }
 
@@ -523,6 +551,10 @@ export class Scheduler {
 
   private isCurrent(lease: Lease): boolean {
     return this.jobs.get(lease.job)?.current?.round === lease.round;
+  }
+
+  private spentBy({ group }: JobState): number {
+    return this.spent.get(group) ?? 0;
   }
 
   private requireJob(job: number): JobState {

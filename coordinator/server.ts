@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import {
   createServer as createPlainServer,
   STATUS_CODES,
@@ -14,7 +13,7 @@ import { TLSSocket, type Server as TlsServer } from 'node:tls';
 import { WebSocketServer, type WebSocket } from 'ws';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
-import { SCOPES, type Scope } from '../shared/join-token.js';
+import type { Scope } from '../shared/join-token.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -29,6 +28,8 @@ import { Admission } from './security/admission.js';
 import { WRONG_TOKEN, type Authenticator, type Grant } from './security/authenticator.js';
 import { RequestGuard, type Refusal } from './security/request-guard.js';
 import type { TlsIdentity } from './security/tls-identity.js';
+import { buildApp, type App, type RoutePlugin } from './http/app.js';
+import { healthRoutes } from './http/health.js';
 import { Session, type SessionListener } from './session.js';
 
 export interface ListenAddress {
@@ -62,13 +63,6 @@ export interface ServerSecurity {
   readonly hostNames: readonly string[];
 }
 
-/** Without a token: whether the process answers. For probes of containers. */
-export const HEALTH_PATH = '/healthz';
-/** With any token: bytes whose arrival tells what the line carries. For `atelier doctor`. */
-export const PROBE_PATH = '/v1/probe';
-/** 8 MiB that no proxy can compress. */
-const PROBE_BYTES = randomBytes(8 * 1024 * 1024);
-
 /** A door for processes of this machine. */
 export const OPEN_TO_LOCAL: ServerSecurity = { authenticator: null, tls: null, hostNames: [] };
 
@@ -77,11 +71,16 @@ export interface ServerOptions {
   readonly security: ServerSecurity;
   readonly listener: SessionListener;
   readonly clock: Clock;
+  /** What it answers besides upgrades; without it, whether it is there. */
+  readonly routes?: readonly RoutePlugin[];
   /** Told what is wrong with the door while it is open, such as a certificate that cannot be reloaded. */
   readonly onTrouble?: (message: string) => void;
 }
 
-/** Where workers join: a server, over TLS 1.3 or not, that does nothing but upgrade to `atelier.v1`. */
+/**
+ * Where workers join and people ask: a server, over TLS 1.3 or not, that upgrades to `atelier.v1` and hands every other
+ * request that is fit to be seen to the app (http/app.ts).
+ */
 export class CoordinatorServer {
   private readonly options: ServerOptions;
   private readonly http: Server;
@@ -91,6 +90,7 @@ export class CoordinatorServer {
   /** Ends the wait for a connection's request, by the peer's address and port. */
   private readonly awaiting = new Map<string, () => void>();
   private readonly cleanUp: (() => void)[] = [];
+  private app: App | undefined;
 
   private constructor(options: ServerOptions) {
     this.options = options;
@@ -111,6 +111,8 @@ export class CoordinatorServer {
   /** @throws AtelierError `usage` when the address is taken or not ours */
   static async listen(options: ServerOptions): Promise<CoordinatorServer> {
     const server = new CoordinatorServer(options);
+    const door = { refuse: server.refuse.bind(server) };
+    server.app = await buildApp(door, options.routes ?? [healthRoutes(() => null)]);
     const { host, port } = options.listen;
     await new Promise<void>((resolve, reject) => {
       server.http.once('error', (cause) =>
@@ -145,6 +147,7 @@ export class CoordinatorServer {
     for (const undo of this.cleanUp) undo();
     this.sockets.close();
     for (const socket of this.sockets.clients) socket.terminate();
+    await this.app?.close();
     await new Promise<void>((resolve) => {
       this.http.close(() => resolve());
       this.http.closeAllConnections();
@@ -207,31 +210,17 @@ export class CoordinatorServer {
   }
 
   private onRequest(request: IncomingMessage, response: ServerResponse): void {
-    const { status, message } = this.answer(request);
-    response.writeHead(status, {
-      'content-type': typeof message === 'string' ? 'text/plain' : 'application/octet-stream',
-      'content-length': Buffer.byteLength(message),
-      'cache-control': 'no-store',
-      connection: 'close',
-      ...(status === 426 ? { upgrade: 'websocket' } : {}),
-    });
-    response.end(request.method === 'HEAD' ? undefined : message);
+    const refusal = this.guard.refusal(request, this.options.security.tls === null ? 'http' : 'https');
+    if (refusal === undefined) this.app?.routing(request, response);
+    else answer(response, refusal);
   }
 
-  private answer(request: IncomingMessage): { status: number; message: string | Buffer } {
-    const refusal = this.guard.refusal(request);
-    if (refusal !== undefined) return refusal;
-    const isRead = request.method === 'GET' || request.method === 'HEAD';
-    if (isRead && request.url === HEALTH_PATH) return { status: 200, message: 'ok\n' };
-    if (isRead && request.url === PROBE_PATH) {
-      const login = this.login(request, SCOPES);
-      return 'status' in login ? login : { status: 200, message: PROBE_BYTES };
-    }
-    return {
-      status: 426,
-      message:
-        'This is an Atelier coordinator. Join it with: atelier worker --join ws://HOST:PORT (wss:// with TLS)\n',
-    };
+  /** Undefined for a request with a token of one of these scopes: its connection may then stay as long as it needs. */
+  private refuse(request: IncomingMessage, wanted: readonly Scope[]): Refusal | undefined {
+    const login = this.login(request, wanted);
+    if ('status' in login) return login;
+    this.awaiting.get(peerOf(request.socket))?.();
+    return undefined;
   }
 
   private onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
@@ -249,7 +238,7 @@ export class CoordinatorServer {
   }
 
   private admit(request: IncomingMessage): { grant: Grant | null } | Refusal {
-    const refusal = this.guard.refusal(request);
+    const refusal = this.guard.refusal(request, null);
     if (refusal !== undefined) return refusal;
     const login = this.login(request, ['worker']);
     if ('status' in login) return login;
@@ -281,7 +270,7 @@ export class CoordinatorServer {
       this.admission.wasRefused(address);
       return {
         status: 403,
-        message: `This token is for ${answer.scopes.join(', ')}: workers need one of scope worker.`,
+        message: `This token is for ${answer.scopes.join(', ')}: this needs one of scope ${wanted.join(' or ')}.`,
       };
     }
     if (!answer.isLocal && !this.hasCertificate(request)) {
@@ -313,6 +302,16 @@ export class CoordinatorServer {
 
 /** TLS sockets have the address and port of the TCP socket under them. */
 const peerOf = (socket: Socket): string => `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
+
+function answer(response: ServerResponse, { status, message }: Refusal): void {
+  response.writeHead(status, {
+    'content-type': 'text/plain',
+    'content-length': Buffer.byteLength(message),
+    'cache-control': 'no-store',
+    connection: 'close',
+  });
+  response.end(message);
+}
 
 function refuse(socket: Duplex, status: number, message: string): void {
   socket.end(

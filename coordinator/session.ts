@@ -53,11 +53,14 @@ export class Session {
   private readonly listener: SessionListener;
   private readonly clock: Clock;
   private state: State;
+  /** When the peer was last heard. */
+  private heardAt: number;
 
   constructor(socket: WebSocket, listener: SessionListener, clock: Clock) {
     this.socket = socket;
     this.listener = listener;
     this.clock = clock;
+    this.heardAt = clock.now();
     this.state = {
       kind: 'greeting',
       cancelDeadline: clock.after(HANDSHAKE_TIMEOUT_MS, () =>
@@ -73,6 +76,11 @@ export class Session {
   /** Number of the worker; undefined before hello. */
   get worker(): number | undefined {
     return this.state.kind === 'joined' ? this.state.worker : undefined;
+  }
+
+  /** Milliseconds since the peer was last heard. */
+  get silentMs(): number {
+    return this.clock.now() - this.heardAt;
   }
 
   send(message: CoordinatorToWorker, ...payload: Uint8Array[]): void {
@@ -146,6 +154,7 @@ export class Session {
 
   private onMessage(data: Buffer): void {
     if (this.state.kind !== 'joined') return;
+    this.heardAt = this.clock.now();
     this.state.cancelDeadline();
     this.state.cancelDeadline = this.silenceDeadline();
     const { message, payload } = decodeFromWorker(data);

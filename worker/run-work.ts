@@ -85,7 +85,6 @@ export class RunWork {
   constructor(memory: WorkerMemory, run: number, spec: RunSpec, port: RunPort) {
     this.port = port;
     const store = memory.storeFor(spec);
-    store.requestBy((bitmap) => port.send({ type: 'need-rows', run }, bitmap));
     const { id, spec: text } = memory.modelFor(spec);
     const warned = new Set<string>();
     const runMemory: RunMemory = { id, spec: text, rows: store.memory };
@@ -94,7 +93,7 @@ export class RunWork {
       era: memory.nextEra(),
       spec,
       memory: runMemory,
-      store,
+      store: store.open((bitmap) => port.send({ type: 'need-rows', run }, bitmap)),
       pool: memory.pool,
       buffers: new BufferPool(spec.layout.size, BUFFERS_PER_SLOT * memory.pool.slots),
       send: port.send,
@@ -120,6 +119,11 @@ export class RunWork {
 
   receiveRows(count: number, payload: Uint8Array): void {
     this.context.store.receive(count, payload);
+  }
+
+  /** The run, or the connection, is over. */
+  close(): void {
+    this.context.store.close();
   }
 
   open(round: Extract<CoordinatorToWorker, { type: 'round' }>, weights: Uint8Array): void {

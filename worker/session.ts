@@ -175,6 +175,7 @@ export class WorkerSession {
         return;
       }
       case 'run-over':
+        this.runs.get(message.run)?.close();
         this.runs.delete(message.run);
         return;
       case 'trial':
@@ -270,6 +271,8 @@ export class WorkerSession {
   private end(outcome: SessionEnd | AtelierError): void {
     if (this.state.kind === 'over') return;
     this.setState({ kind: 'over' });
+    for (const work of this.runs.values()) work.close();
+    this.runs.clear();
     if (outcome instanceof AtelierError) this.reject(outcome);
     else this.resolve(outcome);
   }

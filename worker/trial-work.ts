@@ -15,7 +15,7 @@ import { coveringNodes, partsForSlots, TreeSum, type Range } from '../shared/tre
 import type { BufferPool } from './buffer-pool.js';
 import type { Compute } from './compute-pool.js';
 import { hasRows, type MicroBatch } from './micro-batch.js';
-import type { RowStore } from './row-store.js';
+import type { RowUser } from './row-store.js';
 import type { RunMemory, WeightMemory } from './slot.js';
 
 const NO_ROWS = new Uint32Array(0);
@@ -31,7 +31,7 @@ export interface RunContext {
   readonly era: number;
   readonly spec: RunSpec;
   readonly memory: RunMemory;
-  readonly store: RowStore;
+  readonly store: RowUser;
   readonly pool: Compute;
   /** Buffers of `layout.size` floats, for gradients. */
   readonly buffers: BufferPool;

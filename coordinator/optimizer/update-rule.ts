@@ -19,15 +19,20 @@ export function makeUpdateRule(
   stepsPerEpoch: number,
   memory?: VectorMemory,
 ): UpdateRule {
-  const { schedule, learningRate, warmupEpochs, epochs, clipNorm } = config;
   return {
     optimizer: makeOptimizer(config, layout, memory),
-    learningRate: makeSchedule({
-      schedule,
-      learningRate,
-      warmupSteps: Math.round(warmupEpochs * stepsPerEpoch),
-      totalSteps: epochs * stepsPerEpoch,
-    }),
-    clipNorm,
+    learningRate: scheduleOf(config, stepsPerEpoch),
+    clipNorm: config.clipNorm,
   };
+}
+
+/** The learning rates of a trial. */
+export function scheduleOf(config: TrainingConfig, stepsPerEpoch: number): Schedule {
+  const { schedule, learningRate, warmupEpochs, epochs } = config;
+  return makeSchedule({
+    schedule,
+    learningRate,
+    warmupSteps: Math.round(warmupEpochs * stepsPerEpoch),
+    totalSteps: epochs * stepsPerEpoch,
+  });
 }

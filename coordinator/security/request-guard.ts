@@ -8,6 +8,9 @@ export interface Refusal {
   readonly message: string;
 }
 
+/** All that a query may hold: a place in a log. */
+const POSITION = /^[^?&]*\?after=\d{1,15}$/;
+
 /**
  * What a request must be before anyone looks at what it wants: sent to a name that is ours, and not by a web page.
  *
@@ -22,22 +25,32 @@ export class RequestGuard {
     this.names = new Set(['localhost', hostname(), ...names].map((name) => name.toLowerCase()));
   }
 
-  /** Undefined for a request that may go on. */
-  refusal(request: IncomingMessage): Refusal | undefined {
-    const host = hostOf(request.headers.host);
+  /**
+   * Undefined for a request that may go on.
+   * @param scheme that the coordinator's own pages (the live page) come by; null where no page has any business
+   */
+  refusal(request: IncomingMessage, scheme: 'http' | 'https' | null): Refusal | undefined {
+    const { headers } = request;
+    const host = hostOf(headers.host);
     if (host === null || (isIP(host) === 0 && !this.names.has(host))) {
       return {
         status: 421,
         message: 'This coordinator does not answer to that name: add it with --host-name, or use an address.',
       };
     }
-    if (request.headers.origin !== undefined) {
+    // What has no Origin may be a foreign page's too: an image, a script. Typing or following the address is fine.
+    const site = headers['sec-fetch-site'];
+    const isForeign =
+      (site === 'cross-site' || site === 'same-site') && headers['sec-fetch-mode'] !== 'navigate';
+    const isOwn = scheme !== null && headers.origin === `${scheme}://${headers.host ?? ''}`;
+    if (isForeign || (headers.origin !== undefined && !isOwn)) {
       return { status: 403, message: 'Web pages may not connect to a coordinator.' };
     }
-    if (/[?&]/.test(request.url ?? '')) {
+    if (/[?&]/.test(request.url ?? '') && !POSITION.test(request.url ?? '')) {
       return {
         status: 400,
-        message: 'Nothing is read from the query. A token in a URL ends up in logs: make another one.',
+        message:
+          'Nothing is read from the query but after=NUMBER. A token in a URL ends up in logs: make another one.',
       };
     }
     return undefined;

@@ -27,7 +27,7 @@ export function loadTopology(model: string, input: ImageShape, classes: number):
   return parseTopology(readTopologyFile(model), model);
 }
 
-function readTopologyFile(path: string): string {
+export function readTopologyFile(path: string): string {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');

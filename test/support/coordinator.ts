@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 import { Cluster } from '../../coordinator/cluster.js';
+import { coordinatorRoutes } from '../../coordinator/http/routes.js';
+import { LiveRun } from '../../coordinator/live-run.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
-import { Run, type Resumption, type RunObserver } from '../../coordinator/run.js';
-import { SharedSecret } from '../../coordinator/security/authenticator.js';
+import { observeAll, Run, type Resumption, type RunObserver } from '../../coordinator/run.js';
+import { SharedSecret, type Authenticator } from '../../coordinator/security/authenticator.js';
 import { CoordinatorServer, OPEN_TO_LOCAL } from '../../coordinator/server.js';
 import { planTrials, type TrialPlan } from '../../coordinator/trial-plan.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
@@ -58,6 +60,8 @@ let made = 0;
 
 interface Settings {
   readonly token?: string | null;
+  /** Instead of `token`. */
+  readonly authenticator?: Authenticator | null;
   readonly minWorkers?: number;
   readonly minWorkersToGoOn?: number;
   readonly config?: Partial<RunConfig>;
@@ -69,6 +73,7 @@ export async function startCoordinator(
   folder: string,
   {
     token = null,
+    authenticator = null,
     minWorkers = 1,
     minWorkersToGoOn = 1,
     config: settings = {},
@@ -100,15 +105,21 @@ export async function startCoordinator(
   const clock = new FakeClock();
   const plans = planTrials({ config, model, dataset, now: () => clock.now() });
   const cluster = new Cluster(clock);
+  const live = new LiveRun({ path: directory.path, config, plans, cluster });
   const run = new Run({
     ...{ config, model, dataset, plans, directory, cluster, clock, minWorkers, minWorkersToGoOn, resumed },
-    observer: SILENT,
+    observer: observeAll([SILENT, live.observer]),
   });
+  live.follow(run);
   void run.ended.then(({ error }) => cluster.close(error?.message ?? 'the run is done'));
   const listen = { host: '127.0.0.1', port: 0 };
   const security =
-    token === null ? OPEN_TO_LOCAL : { ...OPEN_TO_LOCAL, authenticator: new SharedSecret(token) };
-  const server = await CoordinatorServer.listen({ listen, security, listener: cluster, clock });
+    token === null && authenticator === null
+      ? OPEN_TO_LOCAL
+      : { ...OPEN_TO_LOCAL, authenticator: authenticator ?? new SharedSecret(token ?? '') };
+  const runs = { list: () => [live], find: (name: string) => (name === live.name ? live : undefined) };
+  const routes = coordinatorRoutes({ runs, cluster, clock });
+  const server = await CoordinatorServer.listen({ listen, security, listener: cluster, clock, routes });
   onTestFinished(() => server.close());
   return { url: server.url, run, cluster, plans, clock, directory, dataset, size: model.layout.size };
 }

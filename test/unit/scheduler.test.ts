@@ -377,3 +377,41 @@ test('no slot idles while there is a unit that nobody computes', () => {
     { numRuns: 500 },
   );
 });
+
+describe('two runs on one slot', () => {
+  /** Computes 200 rounds of one unit; `ms` is what a unit of each run takes. Returns the time each has had. */
+  function share(ms: readonly number[], remaining: readonly number[], begins: readonly number[]): number[] {
+    const scheduler = new Scheduler();
+    const time = ms.map(() => 0);
+    const pending: Assignment[] = [];
+    let now = 0;
+    for (let turn = 0; turn < 200; turn++) {
+      for (const [run, begin] of begins.entries()) {
+        if (begin !== turn) continue;
+        scheduler.join(0, 1, run);
+        scheduler.addJob(run, run);
+        scheduler.open(run, step(0, 1, remaining[run] ?? 1));
+      }
+      pending.push(...scheduler.assign(now));
+      const lease = pending.shift();
+      if (lease === undefined) throw new Error('the slot idles');
+      const { job, round } = lease;
+      now += ms[job] ?? 0;
+      time[job] = (time[job] ?? 0) + (ms[job] ?? 0);
+      scheduler.answered(0, job, round, lease, true, now);
+      scheduler.open(job, step(round + 1, 1, (remaining[job] ?? 1) - round - 1));
+    }
+    return time;
+  }
+
+  test('have the same time, however long they still are', () => {
+    const [one = 0, two = 0] = share([1, 1], [10_000, 1_000], [0, 0]);
+    expect(Math.abs(one - two)).toBeLessThan(3);
+  });
+
+  test('have the same time from when the second begins: it catches nothing up', () => {
+    const [one = 0, two = 0] = share([1, 1], [10_000, 10_000], [0, 100]);
+    expect(Math.abs(one - 150)).toBeLessThan(3);
+    expect(Math.abs(two - 50)).toBeLessThan(3);
+  });
+});

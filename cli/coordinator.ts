@@ -1,0 +1,99 @@
+import { Option, type Command } from 'commander';
+import { Cluster } from '../coordinator/cluster.js';
+import { coordinatorRoutes } from '../coordinator/http/routes.js';
+import { submissionRoutes } from '../coordinator/http/submissions.js';
+import { CoordinatorServer, parseListen } from '../coordinator/server.js';
+import { RunsFolder } from '../coordinator/service/runs-folder.js';
+import { CONCURRENT_RUNS, MAX_QUEUED_RUNS, RunService } from '../coordinator/service/service.js';
+import { systemClock } from '../shared/clock.js';
+import { ExitCode } from '../shared/errors.js';
+import { executeRun } from './execute-run.js';
+import { parseCount } from './numbers.js';
+import { addSecurityOptions, serverSecurity, type SecurityFlags } from './security.js';
+
+const MAX_CONCURRENT_RUNS = 64;
+const MOST_QUEUED_RUNS = 10_000;
+
+interface CoordinatorFlags extends SecurityFlags {
+  readonly listen: string;
+  readonly runs: string;
+  readonly concurrentRuns: string;
+  readonly queue: string;
+}
+
+export function addCoordinatorCommand(program: Command): void {
+  const command = program
+    .command('coordinator')
+    .description('serve workers and runs for as long as it is left to: see submit, status, logs, cancel')
+    .addOption(
+      new Option('--listen <host:port>', 'where workers join and runs are handed in')
+        .env('ATELIER_LISTEN')
+        .default('127.0.0.1:7077'),
+    )
+    .addOption(
+      new Option('--runs <folder>', 'folder of the runs: all that it remembers')
+        .env('ATELIER_RUNS')
+        .default('runs'),
+    )
+    .option('--concurrent-runs <n>', 'runs at the same time', String(CONCURRENT_RUNS))
+    .option('--queue <n>', 'runs that may wait', String(MAX_QUEUED_RUNS));
+  addSecurityOptions(command);
+  command.action(async (flags: CoordinatorFlags) => {
+    process.exitCode = await coordinate(flags, process.env);
+    // Timers of workers that may come back are of no use now.
+    process.exit();
+  });
+}
+
+/** Serves until SIGTERM or SIGINT. Runs that are not over then are gone on with by the next one on the same folder. */
+async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
+  const concurrentRuns = parseCount('--concurrent-runs', flags.concurrentRuns, 1, MAX_CONCURRENT_RUNS);
+  const maxQueued = parseCount('--queue', flags.queue, 0, MOST_QUEUED_RUNS);
+  const listen = parseListen(flags.listen);
+  const clock = systemClock;
+  const { security } = await serverSecurity(listen, flags, env, clock);
+  const say = (line: string): boolean => process.stdout.write(`${line}\n`);
+  const folder = RunsFolder.open(flags.runs);
+  try {
+    const cluster = new Cluster(clock);
+    const service = new RunService({
+      ...{ folder, clock, concurrentRuns, maxQueued, say },
+      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, env, say }),
+      hasWorkers: () => cluster.hasWorkers,
+    });
+    const server = await CoordinatorServer.listen({
+      ...{ listen, security, listener: cluster, clock },
+      routes: [
+        ...coordinatorRoutes({ runs: service, cluster, clock, readiness: () => service.trouble }),
+        submissionRoutes(service),
+      ],
+      onTrouble: (message) => say(`security: ${message}`),
+    });
+    say(`Coordinator at ${server.url}, runs in ${folder.path}`);
+    service.pump();
+    await asked();
+    say('Stopping ... (once more to quit at once)');
+    const left = await service.stop();
+    // Workers are not sent home: they wait for the next coordinator.
+    await server.close();
+    if (left > 0)
+      say(`${left} runs are to be gone on with: start the coordinator again with --runs ${folder.path}`);
+    return left > 0 ? ExitCode.stopped : ExitCode.done;
+  } finally {
+    folder.close();
+  }
+}
+
+/** Resolves on the first SIGINT or SIGTERM; the second ends the process. */
+function asked(): Promise<void> {
+  return new Promise((resolve) => {
+    let before = false;
+    const handler = (): void => {
+      if (before) process.exit(ExitCode.stopped);
+      before = true;
+      resolve();
+    };
+    process.on('SIGINT', handler);
+    process.on('SIGTERM', handler);
+  });
+}
