@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { addDashboardsCommand } from './dashboards.js';
 import { addDoctorCommand } from './doctor.js';
 import { addLaunchCommand } from './launch.js';
 import { addTokenCommand } from './token.js';
@@ -27,6 +28,7 @@ addWorkerCommand(program);
 addTokenCommand(program);
 addLaunchCommand(program);
 addDoctorCommand(program);
+addDashboardsCommand(program);
 addEvaluateCommand(program);
 addExportCommand(program);
 addPredictCommand(program);
