@@ -1,0 +1,61 @@
+import type { RunListItem, RunState, RunStatus, TrialState, WorkerStatus } from '../../../shared/api.js';
+
+// What the API says, in the coordinator's own words.
+export type { RunState, RunStatus, TrialState };
+export type EpochFigures = TrialState['epochsDone'][number];
+export type WorkerFigures = WorkerStatus;
+/** The line of a run in the list. */
+export type RunLine = Pick<RunListItem, 'name' | 'status' | 'progress'>;
+
+/** A line of `events.jsonl`. */
+export interface LogLine {
+  readonly time: string;
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** How a state looks; always together with its word. */
+export type Tone = 'good' | 'warn' | 'bad' | 'calm';
+
+export const isOver = (status: RunStatus): boolean =>
+  status === 'done' || status === 'failed' || status === 'stopped';
+
+export function toneOf(status: string): Tone {
+  switch (status) {
+    case 'done':
+    case 'ready':
+    case 'running':
+      return 'good';
+    case 'waiting':
+    case 'joining':
+    case 'leaving':
+    case 'stopped':
+      return 'warn';
+    case 'failed':
+    case 'lost':
+      return 'bad';
+    default:
+      return 'calm';
+  }
+}
+
+export const trialName = ({ fold }: TrialState, trials: number): string => {
+  if (fold !== null) return `Fold ${fold}`;
+  return trials > 1 ? 'Final fit' : 'Model';
+};
+
+/**
+ * The workers with names of their own. One that was started again takes the place of the lost one that had its name; two
+ * that are both here are told apart by their numbers.
+ */
+export function distinctWorkers(workers: readonly WorkerFigures[]): WorkerFigures[] {
+  const here = new Set(workers.filter(({ state }) => state !== 'lost').map(({ name }) => name));
+  const kept = new Map<string, WorkerFigures>();
+  for (const worker of [...workers].sort((a, b) => a.worker - b.worker)) {
+    const { name, state } = worker;
+    if (state === 'lost' && here.has(name)) continue;
+    if (state !== 'lost' && kept.has(name)) kept.set(`${name}#${worker.worker}`, worker);
+    else kept.set(name, worker);
+  }
+  return [...kept].map(([name, worker]) => ({ ...worker, name }));
+}
