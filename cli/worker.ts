@@ -67,6 +67,8 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
 
   prepareTensorFlow(slots);
   const pool = new ComputePool(slots);
+  const { figures, page } = await openMetrics(flags, entrance, pool);
+  if (page !== null) say(`Metrics at ${page}`);
   // The slots load TensorFlow while this thread reads the dataset.
   const warm = pool.warmUp();
   const local = localDataset(flags, env);
@@ -85,8 +87,6 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   }
   const name = flags.name ?? `${hostname()}-${process.pid}`;
   const memory = new WorkerMemory(pool, local);
-  const { figures, page } = await openMetrics(flags, entrance, pool);
-  if (page !== null) say(`Metrics at ${page}`);
   let credential: SessionCredential | null = null;
   const versions = { atelier: ATELIER_VERSION, node: process.version, tensorflow };
   for (let failures = 0; ;) {
