@@ -7,6 +7,7 @@ const BENCHMARKS = [
   'faults',
   'folds',
   'throughput',
+  'scrape',
 ] as const;
 
 const [name] = process.argv.slice(2);
