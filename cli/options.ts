@@ -125,16 +125,20 @@ function readConfigFile(path: string): Record<string, unknown> {
  * visible to every user of a machine.
  * @throws AtelierError `usage`
  */
-export function readToken(tokenFile: string | undefined, env: NodeJS.ProcessEnv): string | null {
+export function readToken(
+  tokenFile: string | undefined,
+  env: NodeJS.ProcessEnv,
+  flag = '--token-file',
+): string | null {
   const fromEnv = env['ATELIER_TOKEN'] ?? '';
   if (tokenFile === undefined) return fromEnv === '' ? null : checkToken(fromEnv, 'ATELIER_TOKEN');
   let token: string;
   try {
     token = readFileSync(tokenFile === '-' ? 0 : tokenFile, 'utf8').trim();
   } catch (cause) {
-    throw new AtelierError('usage', `--token-file ${tokenFile}: ${messageOf(cause)}`, { cause });
+    throw new AtelierError('usage', `${flag} ${tokenFile}: ${messageOf(cause)}`, { cause });
   }
-  return checkToken(token, `--token-file ${tokenFile}`);
+  return checkToken(token, `${flag} ${tokenFile}`);
 }
 
 function checkToken(token: string, source: string): string {

@@ -1,8 +1,13 @@
 import '@tensorflow/tfjs-backend-cpu';
-import { backend } from '@tensorflow/tfjs-core';
+import { dirname } from 'node:path';
+import { backend, version_core as tfjsVersion } from '@tensorflow/tfjs-core';
+import type { Command } from 'commander';
 import { Cluster } from '../coordinator/cluster.js';
 import { coordinatorRoutes } from '../coordinator/http/routes.js';
 import { LiveRun } from '../coordinator/live-run.js';
+import { CoordinatorMetrics } from '../coordinator/metrics/coordinator-metrics.js';
+import { metricRoutes } from '../coordinator/metrics/metric-routes.js';
+import { scrapeTargets, TargetFile } from '../coordinator/metrics/service-discovery.js';
 import type { RunDirectory } from '../coordinator/run-directory.js';
 import { observeAll, Run, type Resumption, type RunEnd, type RunObserver } from '../coordinator/run.js';
 import type { RunSource } from '../coordinator/run-view.js';
@@ -14,6 +19,7 @@ import { loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
+import { ATELIER_VERSION } from '../shared/version.js';
 import { LocalWorkers } from './local-workers.js';
 import { availableCores } from './numbers.js';
 import { serverSecurity, type SecurityFlags } from './security.js';
@@ -30,13 +36,22 @@ export interface Material {
 export async function loadMaterial(config: RunConfig, env: NodeJS.ProcessEnv): Promise<Material> {
   const dataset = loadDataset({ dataset: config.dataset, dataDir: config.dataDir, env });
   const model = await compile(config, dataset);
-  return { dataset, model, plans: planTrials({ config, model, dataset, now: () => systemClock.now() }) };
+  return { dataset, model, plans: planTrials({ config, model, dataset, now: () => performance.now() }) };
+}
+
+/** The flags of a command that opens a coordinator to Prometheus. */
+export interface MetricsFlags {
+  readonly sdFile?: string;
+}
+
+export function addMetricsOptions(command: Command): void {
+  command.option('--sd-file <file>', "keep a file of what can be scraped, for Prometheus' file_sd_configs");
 }
 
 export interface ClusterRunOptions {
   readonly config: RunConfig;
   readonly material: Material;
-  readonly flags: SecurityFlags;
+  readonly flags: SecurityFlags & MetricsFlags;
   readonly env: NodeJS.ProcessEnv;
   readonly terminal: Terminal;
   /** Makes who watches the run; `stop` ends it before its time. */
@@ -60,13 +75,25 @@ export async function runOnCluster(
   const clock = systemClock;
   const cluster = new Cluster(clock);
   const live = new LiveRun({ path: directory.path, config, plans, cluster });
+  const metrics = new CoordinatorMetrics({
+    ...{ cluster, clock, runsFolder: dirname(directory.path) },
+    versions: { version: ATELIER_VERSION, node: process.version, tensorflow: `tfjs ${tfjsVersion}` },
+  });
   const server = await CoordinatorServer.listen({
-    ...{ listen, security, listener: cluster, clock },
-    routes: coordinatorRoutes({ runs: onlyRun(live), cluster, clock }),
+    ...{ listen, security, listener: cluster, clock, refusals: metrics.logins },
+    routes: [
+      ...coordinatorRoutes({ runs: onlyRun(live), cluster, clock }),
+      metricRoutes(metrics, cluster, security.tls !== null),
+    ],
     onTrouble: (message) => terminal.warned('security', message),
   });
   let run: Run;
-  const observer = observeAll([options.observe((error) => run.stop(error)), live.observer]);
+  const observer = observeAll([
+    options.observe((error) => run.stop(error)),
+    live.observer,
+    metrics.observer(live.name),
+  ]);
+  let targets: TargetFile | null = null;
   try {
     const resumed = await options.prepare();
     const minWorkersToGoOn = config.minWorkers ?? 1;
@@ -75,6 +102,8 @@ export async function runOnCluster(
       ...{ minWorkers, minWorkersToGoOn, resumed },
     });
     live.follow(run);
+    metrics.watch(live.name, run);
+    targets = targetFile(flags, server, security.tls !== null, cluster, terminal);
     describe(terminal, options, run, resumed);
   } catch (error) {
     await server.close();
@@ -106,6 +135,8 @@ export async function runOnCluster(
   const trouble = options.finish(run);
   const end: RunEnd = trouble === null ? ended : { status: 'failed', error: trouble };
   const [obituaries] = await Promise.all([workers.exited(), server.close()]);
+  targets?.close();
+  metrics.close();
   forget();
   return { end, run, obituaries };
 }
@@ -114,6 +145,22 @@ const onlyRun = (live: LiveRun): RunSource => ({
   list: () => [live],
   find: (name) => (name === live.name ? live : undefined),
 });
+
+function targetFile(
+  { sdFile }: MetricsFlags,
+  server: CoordinatorServer,
+  tls: boolean,
+  cluster: Cluster,
+  terminal: Terminal,
+): TargetFile | null {
+  if (sdFile === undefined) return null;
+  const target = new URL(server.joinUrl).host;
+  return new TargetFile({
+    ...{ path: sdFile, clock: systemClock },
+    targets: () => scrapeTargets({ target, tls }, cluster.figures()),
+    onTrouble: (message) => terminal.warned('metrics', message),
+  });
+}
 
 function describe(
   terminal: Terminal,

@@ -96,6 +96,10 @@ export class Terminal implements RunObserver {
     // The bar stays where it is until the epoch's line appears.
   }
 
+  checkpointed(): void {
+    // Nothing that people wait for.
+  }
+
   epochEnded(trial: number, record: EpochRecord): void {
     const { epochs } = this.options.config;
     const steps = this.epochs.get(trial)?.steps ?? 1;

@@ -17,11 +17,17 @@ import type { CompiledModel } from '../shared/models/compile.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
 import { availableCores } from './numbers.js';
 import { addRunOptions, resolveResumedConfig, resolveRunConfig } from './options.js';
-import { loadMaterial, modelName, runOnCluster } from './run-on-cluster.js';
+import {
+  addMetricsOptions,
+  loadMaterial,
+  modelName,
+  runOnCluster,
+  type MetricsFlags,
+} from './run-on-cluster.js';
 import { addSecurityOptions, type SecurityFlags } from './security.js';
 import { Terminal } from './terminal.js';
 
-interface TrainFlags extends SecurityFlags, Record<string, unknown> {
+interface TrainFlags extends SecurityFlags, MetricsFlags, Record<string, unknown> {
   readonly runDir?: string;
   readonly resume?: string;
   readonly json?: boolean;
@@ -44,6 +50,7 @@ export function addKfoldCommand(program: Command): void {
 function addTraining(command: Command, defaults: Partial<RunConfig>): void {
   addRunOptions(command);
   addSecurityOptions(command);
+  addMetricsOptions(command);
   command
     .option(
       '--run-dir <folder>',

@@ -1,15 +1,21 @@
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
+import { isLoopback, parseListen } from '../coordinator/server.js';
 import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
+import { serveMetrics } from '../worker/metrics-server.js';
 import { WorkerMemory } from '../worker/run-work.js';
 import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js';
+import { WorkerFigures } from '../worker/worker-figures.js';
+import { WorkerMetrics } from '../worker/worker-metrics.js';
 import { systemClock } from '../shared/clock.js';
 import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
-import { ExitCode } from '../shared/errors.js';
+import { AtelierError, ExitCode } from '../shared/errors.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { availableCores, parseCount } from './numbers.js';
+import { readToken } from './options.js';
 import { addJoinOptions, Entrance, type JoinFlags } from './security.js';
 
 const MAX_SLOTS = 256;
@@ -19,6 +25,8 @@ interface WorkerFlags extends JoinFlags {
   readonly slots?: string;
   readonly dataset: string;
   readonly dataDir?: string;
+  readonly metricsListen?: string;
+  readonly metricsTokenFile?: string;
 }
 
 export function addWorkerCommand(program: Command): void {
@@ -30,6 +38,11 @@ export function addWorkerCommand(program: Command): void {
     .option('--slots <n>', 'compute threads (default: one a core)')
     .option('--dataset <name>', "dataset to use from this disk if it is the run's", 'fashion-mnist')
     .option('--data-dir <folder>', 'folder of its files; rows that are not here come over the wire')
+    .option(
+      '--metrics-listen <host:port>',
+      'serve metrics here too; off loopback with --metrics-token-file, --tls-cert and --tls-key',
+    )
+    .option('--metrics-token-file <file>', 'file with the secret that who reads metrics here must show')
     .action(async (flags: WorkerFlags) => {
       process.exitCode = await runWorker(flags, process.env);
     });
@@ -54,6 +67,8 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
 
   prepareTensorFlow(slots);
   const pool = new ComputePool(slots);
+  const { figures, page } = await openMetrics(flags, entrance, pool);
+  if (page !== null) say(`Metrics at ${page}`);
   // The slots load TensorFlow while this thread reads the dataset.
   const warm = pool.warmUp();
   const local = localDataset(flags, env);
@@ -85,6 +100,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
         connect: (url, token) => openSocket(url, token, trust),
         hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
         memory,
+        report: () => figures.report(),
         clock: systemClock,
         onJoined: (given) => {
           credential = given;
@@ -109,6 +125,38 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
     );
     await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
+}
+
+/** How this worker does, and where it serves that itself: null unless it was asked to. */
+async function openMetrics(
+  { metricsListen, metricsTokenFile, tlsCert, tlsKey }: WorkerFlags,
+  { url }: Entrance,
+  pool: ComputePool,
+): Promise<{ figures: WorkerFigures; page: string | null }> {
+  const figures = new WorkerFigures(() => pool.usage());
+  if (metricsListen === undefined) return { figures, page: null };
+  const { host, port } = parseListen(metricsListen, '--metrics-listen');
+  const token =
+    metricsTokenFile === undefined ? null : readToken(metricsTokenFile, {}, '--metrics-token-file');
+  const isLocal = isLoopback(host);
+  if (!isLocal && (token === null || tlsCert === undefined || tlsKey === undefined)) {
+    throw new AtelierError(
+      'usage',
+      `--metrics-listen ${metricsListen} is open to the network: give --metrics-token-file, --tls-cert and --tls-key ` +
+        `too, or listen on 127.0.0.1. The coordinator's /metrics has this worker's figures in any case`,
+    );
+  }
+  const tls =
+    isLocal || tlsCert === undefined || tlsKey === undefined
+      ? null
+      : { cert: readFileSync(tlsCert), key: readFileSync(tlsKey) };
+  const metrics = new WorkerMetrics(figures);
+  const server = await serveMetrics({ ...{ host, port, token, tls }, render: () => metrics.render() });
+  // A page on loopback is of use to a coordinator of this machine alone.
+  const isReachable = !isLocal || isLoopback(url.hostname.replace(/^\[|\]$/g, ''));
+  if (isReachable) figures.metrics = { port: server.port, tls: tls !== null };
+  const shown = host.includes(':') ? `[${host}]` : host;
+  return { figures, page: `${tls === null ? 'http' : 'https'}://${shown}:${server.port}/metrics` };
 }
 
 /** The dataset on this disk; null when it is not there. One that is there but damaged is an error. */

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync } from 'node:fs';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import type { TrialState } from './trial.js';
 import { decodeCheckpoint, encodeCheckpoint, sha256Of, type Checkpoint } from './checkpoint.js';
@@ -8,6 +9,13 @@ import { decodeCheckpoint, encodeCheckpoint, sha256Of, type Checkpoint } from '.
 /** Files are `<rounds done, 10 digits>.checkpoint`; the best is kept as `best.checkpoint` besides. */
 const NAME = /^\d{10}\.checkpoint$/;
 const BEST = 'best.checkpoint';
+
+/** What writing a checkpoint took. */
+export interface WrittenCheckpoint {
+  readonly file: string;
+  readonly bytes: number;
+  readonly milliseconds: number;
+}
 
 /** A checkpoint that was found, and those newer that were not usable. */
 export interface Found {
@@ -46,7 +54,11 @@ export class CheckpointStore {
       best,
       onWritten,
       onError,
-    }: { best: boolean; onWritten: (file: string) => void; onError: (cause: unknown) => void },
+    }: {
+      best: boolean;
+      onWritten: (written: WrittenCheckpoint) => void;
+      onError: (cause: unknown) => void;
+    },
   ): void {
     this.waiting = { number, checkpoint, best: best || (this.waiting?.best ?? false) };
     if (this.writing !== undefined) return;
@@ -58,7 +70,10 @@ export class CheckpointStore {
     while (this.writing !== undefined) await this.writing;
   }
 
-  private async drain(onWritten: (file: string) => void, onError: (cause: unknown) => void): Promise<void> {
+  private async drain(
+    onWritten: (written: WrittenCheckpoint) => void,
+    onError: (cause: unknown) => void,
+  ): Promise<void> {
     while (this.waiting !== undefined) {
       const { number, checkpoint, best } = this.waiting;
       this.waiting = undefined;
@@ -70,7 +85,8 @@ export class CheckpointStore {
     }
   }
 
-  private async writeOne(number: number, checkpoint: Checkpoint, best: boolean): Promise<string> {
+  private async writeOne(number: number, checkpoint: Checkpoint, best: boolean): Promise<WrittenCheckpoint> {
+    const startedAt = performance.now();
     mkdirSync(this.folder, { recursive: true });
     const name = `${String(number).padStart(10, '0')}.checkpoint`;
     const bytes = encodeCheckpoint(checkpoint);
@@ -84,7 +100,8 @@ export class CheckpointStore {
       const oldest = this.files.shift();
       if (oldest !== undefined) await rm(join(this.folder, oldest), { force: true });
     }
-    return name;
+    const milliseconds = performance.now() - startedAt;
+    return { file: name, bytes: bytes.byteLength + hash.byteLength, milliseconds };
   }
 
   /** Temporary name, fsync, rename, fsync of the folder: the file is there whole or not at all. */

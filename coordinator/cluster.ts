@@ -1,25 +1,39 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { performance } from 'node:perf_hooks';
 import type { WorkerStatus } from '../shared/api.js';
 import type { Clock } from '../shared/clock.js';
 import { MAX_TRIALS } from '../shared/config.js';
+import { Counts } from '../shared/counts.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
-import type { Received, RunSpec, SessionCredential } from '../shared/protocol/messages.js';
+import type { Received, RunSpec, SessionCredential, WorkerReport } from '../shared/protocol/messages.js';
+import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
 import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
 import { RowServer } from './row-server.js';
-import { Scheduler, type JobRound } from './scheduler.js';
+import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
 import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
+import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
 
 /** How often the cluster looks for workers that owe answers for too long. */
 const WATCH_INTERVAL_MS = 5_000;
-/** How long a lost worker is shown, and how many of them. */
-const SHOW_LOST_MS = 60_000;
-const MAX_SHOWN_LOST = 64;
 /** Workers that are remembered after their connection broke. */
 const MAX_REMEMBERED = 4_096;
+/** Workers that are shown as lost, and for how long. */
+const MAX_LOST = 64;
+const LOST_SHOWN_MS = 5 * 60_000;
+
+const LEAVE_REASONS: ReadonlyMap<number, LeaveReason> = new Map([
+  [CloseCode.timeout, 'timeout'],
+  [CloseCode.badFrame, 'bad_frame'],
+  [CloseCode.superseded, 'superseded'],
+  [CloseCode.otherNumerics, 'refused'],
+  [CloseCode.unauthorized, 'unauthorized'],
+  [CloseCode.overloaded, 'overloaded'],
+]);
+
 export type Answer = Extract<WorkerMessage, { type: 'partial' | 'evaluated' }>;
 
 /** A worker that can compute for a run. */
@@ -38,6 +52,8 @@ export interface Tenant {
   trialFrame(run: number, trial: number): Buffer;
   /** The encoded `round` message of the round in work, the same bytes each time. */
   roundFrame(run: number, trial: number): HeldFrame;
+  /** The round has gone to one more worker; encoding and handing it over took so long. */
+  roundSent(run: number, trial: number, milliseconds: number): void;
   /** May a worker with this fingerprint compute for the run? Returns why not, or null. */
   refusal(worker: Worker, fingerprint: string): string | null;
   /** The worker computes from now on. */
@@ -69,6 +85,7 @@ interface Member {
   /** Training rows it computes. */
   readonly rows: RateMeter;
   leaving: string | null;
+  report: WorkerReport | null;
 }
 
 /** A worker that once was here, and may come back. */
@@ -92,8 +109,6 @@ export class Cluster implements SessionListener {
   private readonly members = new Map<number, Member>();
   private readonly tenants = new Map<number, Tenant>();
   private readonly remembered = new Map<number, Remembered>();
-  /** The newest of those whose connection broke, by number. */
-  private readonly lost = new Map<number, { worker: Worker; at: number }>();
   private readonly held = new Set<number>();
   private nextWorker = 0;
   private nextRun = 0;
@@ -101,6 +116,11 @@ export class Cluster implements SessionListener {
   private cancelDeadline: (() => void) | undefined;
   private cancelWatch: (() => void) | undefined;
   readonly counts: ClusterCounts = { workersLost: 0, reconnects: 0 };
+  readonly traffic = new Traffic();
+  private joins = 0;
+  private readonly leaves = new Counts<LeaveReason>();
+  /** Those whose connection broke, by number, longest ago first. */
+  private readonly lost = new Map<number, { readonly member: Member; readonly at: number }>();
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -184,13 +204,11 @@ export class Cluster implements SessionListener {
         rowsPerSecond: Math.round(rows.perSecond(now)),
       };
     });
-    const gone = [...this.lost.values()]
-      .filter(({ worker, at }) => now - at < SHOW_LOST_MS && !this.members.has(worker.number))
-      .map(({ worker, at }): WorkerStatus => {
-        const heartbeatAgeSeconds = Math.round((now - at) / 1000);
-        const nothing = { busySlots: 0, leases: 0, rowsPerSecond: 0 };
-        return { ...shownOf(worker), state: 'lost', heartbeatAgeSeconds, ...nothing };
-      });
+    const gone = this.lostAt(now).map(({ member: { worker }, at }): WorkerStatus => {
+      const heartbeatAgeSeconds = Math.round((now - at) / 1000);
+      const nothing = { busySlots: 0, leases: 0, rowsPerSecond: 0 };
+      return { ...shownOf(worker), state: 'lost', heartbeatAgeSeconds, ...nothing };
+    });
     return [...here, ...gone];
   }
 
@@ -199,8 +217,41 @@ export class Cluster implements SessionListener {
     return this.members.size > 0;
   }
 
-  get leaseCounts(): Scheduler['counts'] {
-    return this.scheduler.counts;
+  /** What became of a run's leases; what is returned goes on counting until the run is detached. */
+  leaseCounts(run: number): Readonly<LeaseCounts> {
+    return this.scheduler.countsOf(run);
+  }
+
+  /** What is known at this moment, for people and metrics. */
+  figures(): ClusterFigures {
+    const now = this.clock.now();
+    const members = [...this.members.values()];
+    const here = members.map((member) => this.figuresOf(member));
+    const gone = this.lostAt(now).map(({ member }) => ({
+      ...this.figuresOf(member),
+      ...{ state: 'lost', owedUnits: 0, bufferedBytes: 0, report: null },
+    })) satisfies WorkerFigures[];
+    const slots = here.reduce((sum, worker) => sum + (worker.state === 'ready' ? worker.slots : 0), 0);
+    const busy = this.scheduler.busySlots;
+    return {
+      workers: [...here, ...gone],
+      slots: { busy, idle: Math.max(0, slots - busy) },
+      demand: this.scheduler.freeUnits,
+      joins: this.joins,
+      leaves: this.leaves.entries(),
+    };
+  }
+
+  private figuresOf({ worker, session, employments, leaving, report }: Member): WorkerFigures {
+    const { name, slots, versions } = worker.hello;
+    const isReady = employments.size === 0 || [...employments.values()].some(({ ready }) => ready);
+    return {
+      ...{ number: worker.number, name, slots, versions, report, address: session.address },
+      state: leaving !== null ? 'leaving' : isReady ? 'ready' : 'joining',
+      silentMs: session.silentMs,
+      owedUnits: this.scheduler.owedBy(worker.number),
+      bufferedBytes: session.bufferedBytes,
+    };
   }
 
   /** Slots that have something to do, of all runs. */
@@ -224,13 +275,15 @@ export class Cluster implements SessionListener {
       const { session } = member;
       if (!employment.trials.has(trial)) {
         employment.trials.add(trial);
-        void session.sendFrame(tenant.trialFrame(run, trial));
+        void session.sendFrame('trial', tenant.trialFrame(run, trial));
       }
       if (employment.rounds.get(trial) !== round) {
         employment.rounds.set(trial, round);
+        const before = performance.now();
         const frame = tenant.roundFrame(run, trial);
         frame.hold();
-        void session.sendFrame(frame.bytes).then(() => frame.release());
+        void session.sendFrame('round', frame.bytes).then(() => frame.release());
+        tenant.roundSent(run, trial, performance.now() - before);
       }
       session.send({ type: 'lease', run, trial, round, start, count });
     }
@@ -267,9 +320,11 @@ export class Cluster implements SessionListener {
     if (known !== undefined) this.counts.reconnects++;
     const worker: Worker = { number, hello, resumed: known !== undefined };
     this.members.set(number, {
-      ...{ worker, session, employments: new Map(), leaving: null },
+      ...{ worker, session, employments: new Map(), leaving: null, report: null },
       rows: new RateMeter(this.clock.now()),
     });
+    this.joins++;
+    this.found(worker);
     return { credential: { worker: number, epoch, secret }, resumed: worker.resumed };
   }
 
@@ -298,6 +353,10 @@ export class Cluster implements SessionListener {
         this.scheduler.drain(member.worker.number);
         this.letGo(member);
         break;
+      case 'report':
+        member.report = message.report;
+        // Nothing has changed that leases depend on.
+        return;
       case 'warning':
         for (const [, tenant] of this.tenantsOf(member)) tenant.warned(member.worker, message.message);
         break;
@@ -317,13 +376,8 @@ export class Cluster implements SessionListener {
     this.members.delete(number);
     if (this.closedReason !== undefined) return;
     this.scheduler.leave(number);
-    if (member.leaving === null) {
-      this.counts.workersLost++;
-      this.lost.delete(number);
-      this.lost.set(number, { worker: member.worker, at: this.clock.now() });
-      const [oldest] = this.lost.keys();
-      if (this.lost.size > MAX_SHOWN_LOST && oldest !== undefined) this.lost.delete(oldest);
-    }
+    if (member.leaving === null) this.counts.workersLost++;
+    this.rememberLoss(member);
     for (const [run, tenant] of this.tenantsOf(member)) {
       if (member.employments.get(run)?.ready === true) tenant.left(member.worker, member.leaving ?? reason);
     }
@@ -423,6 +477,31 @@ export class Cluster implements SessionListener {
       if (this.remembered.size <= MAX_REMEMBERED) break;
       if (!this.members.has(oldest)) this.remembered.delete(oldest);
       else break;
+    }
+  }
+
+  /** A worker has gone: counted, and shown as lost unless it was asked to go or sent away. */
+  private rememberLoss(member: Member): void {
+    const { worker, session, leaving } = member;
+    const byCode = LEAVE_REASONS.get(session.closeCode ?? 0) ?? 'lost';
+    const reason = leaving !== null ? 'asked' : byCode;
+    this.leaves.add(reason);
+    if (reason !== 'lost' && reason !== 'timeout') return;
+    this.lost.set(worker.number, { member, at: this.clock.now() });
+    const [oldest] = this.lost.keys();
+    if (this.lost.size > MAX_LOST && oldest !== undefined) this.lost.delete(oldest);
+  }
+
+  /** Those who are shown as lost. */
+  private lostAt(now: number): readonly { readonly member: Member; readonly at: number }[] {
+    for (const [number, { at }] of this.lost) if (now - at > LOST_SHOWN_MS) this.lost.delete(number);
+    return [...this.lost.values()];
+  }
+
+  /** A worker is here, again or in another's place: a restarted process has its name, not its number. */
+  private found({ number, hello }: Worker): void {
+    for (const [other, { member }] of this.lost) {
+      if (other === number || member.worker.hello.name === hello.name) this.lost.delete(other);
     }
   }
 

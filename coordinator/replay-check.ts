@@ -106,6 +106,7 @@ export class ReplayCheck {
       waiting: ignore,
       evaluating: ignore,
       trialEnded: ignore,
+      checkpointed: ignore,
       stepped: ({ trial, epoch, stepInEpoch, stepsPerEpoch, stepLossSum }) => {
         const step = epoch * stepsPerEpoch + stepInEpoch;
         const recorded = this.record.steps.get(trial)?.[step];

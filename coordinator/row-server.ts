@@ -60,7 +60,7 @@ export class RowServer {
         classes[i] = labels[row] as number;
       });
       const message = { type: 'rows', run: this.run, count: piece.length } as const;
-      await this.session.sendFrame(encodeToWorker(message, bytesOf(piece), pixels, classes));
+      await this.session.sendFrame('rows', encodeToWorker(message, bytesOf(piece), pixels, classes));
     }
   }
 }

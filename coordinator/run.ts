@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { Bitmap } from '../shared/bitmap.js';
 import type { Clock } from '../shared/clock.js';
 import { exampleRecipe, type RunConfig } from '../shared/config.js';
@@ -7,13 +8,16 @@ import type { CompiledModel } from '../shared/models/compile.js';
 import { float32Of } from '../shared/protocol/frame.js';
 import { encodeToWorker, type Received, type RunSpec, type Work } from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
-import type { CheckpointStore } from './checkpoint-store.js';
+import type { CheckpointStore, WrittenCheckpoint } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
 import { RoundFrames, type HeldFrame } from './round-frames.js';
+import type { RunFigures, TrialFigures, TrialStatus } from './run-figures.js';
+import type { LeaseCounts } from './scheduler.js';
 import type { StepLog } from './step-log.js';
+import { StepTimer, type StepTimes } from './step-timer.js';
 import type { Round, StepProgress, Trial, TrialEffect, TrialState, Verdict } from './trial.js';
 import { EVALUATION_ROWS, type TrialPlan } from './trial-plan.js';
 
@@ -31,11 +35,12 @@ export interface RunObserver {
   started(workers: number, slots: number): void;
   /** The run has fewer workers than it needs, and waits. */
   waiting(workers: number, wanted: number): void;
-  stepped(progress: StepProgress, imagesPerSecond: number): void;
+  stepped(progress: StepProgress, imagesPerSecond: number, times: StepTimes): void;
   evaluating(trial: number, split: 'validation' | 'test'): void;
   /** @param weights parameters, then non-trainable state; the trial goes on with them: copy what is kept */
   epochEnded(trial: number, record: EpochRecord, weights: Float32Array): void;
   trialEnded(trial: number, error: AtelierError | null): void;
+  checkpointed(trial: number, written: WrittenCheckpoint): void;
 }
 
 /** Tells several observers, one after the other, what each of them wants to know. */
@@ -57,6 +62,7 @@ export function observeAll(observers: readonly Partial<RunObserver>[]): RunObser
     evaluating: tell('evaluating'),
     epochEnded: tell('epochEnded'),
     trialEnded: tell('trialEnded'),
+    checkpointed: tell('checkpointed'),
   };
 }
 
@@ -108,13 +114,21 @@ interface TrialRecord {
   readonly steps: ReturnType<RunJournal['stepLog']>;
   readonly checkpoints: ReturnType<RunJournal['checkpoints']>;
   /** The round in work, and its frame once somebody needs it. */
-  open: { readonly round: Round; readonly startedAt: number; frame: HeldFrame | undefined } | undefined;
+  open: OpenRound | undefined;
   readonly frames: RoundFrames;
   started: boolean;
   bestLoss: number;
+  /** Since this process began. */
+  readonly counted: { steps: number; rows: number };
+  checkpointed: TrialFigures['checkpoints'];
 }
 
-type RunCounts = ClusterCounts & Cluster['leaseCounts'];
+interface OpenRound {
+  readonly round: Round;
+  readonly startedAt: number;
+  readonly timer: StepTimer;
+  frame: HeldFrame | undefined;
+}
 
 interface RosterEntry {
   readonly worker: Worker;
@@ -147,7 +161,7 @@ export class Run implements Tenant {
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
   /** The cluster's counts when the run began: its own are what has come since. */
-  private readonly countsBefore: RunCounts;
+  private readonly countsBefore: ClusterCounts;
   /** Its figures are as of then, whenever they are asked for. */
   private endedAt = 0;
   private fingerprint: string | null;
@@ -155,6 +169,10 @@ export class Run implements Tenant {
   private failures = 0;
   private late = 0;
   private slotRetries = 0;
+  /** Since when it computes; for the time it still takes. */
+  private runningSince: number | undefined;
+  private readonly roundsAtStart: number;
+  private readonly leases: Readonly<LeaseCounts>;
   private firstStep = true;
   private state: State;
 
@@ -163,7 +181,7 @@ export class Run implements Tenant {
     this.startedAt = options.clock.now();
     this.ended = new Promise((resolve) => (this.settle = resolve));
     const { config, model, dataset, directory, plans, resumed, cluster } = options;
-    this.countsBefore = { ...cluster.counts, ...cluster.leaseCounts };
+    this.countsBefore = { ...cluster.counts };
     this.dataset = dataset;
     this.fingerprint = resumed?.fingerprint ?? null;
     this.spec = {
@@ -188,11 +206,15 @@ export class Run implements Tenant {
         open: undefined,
         frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT),
         started: false,
+        counted: { steps: 0, rows: 0 },
+        checkpointed: { count: 0, bytes: 0, writtenAt: this.startedAt },
         bestLoss: Math.min(Infinity, ...trial.records.map(({ valLoss }) => valLoss ?? Infinity)),
       };
     });
     this.number = cluster.attach(this);
     for (const { plan } of this.trials) cluster.addTrial(this.number, plan.trial);
+    this.leases = cluster.leaseCounts(this.number);
+    this.roundsAtStart = this.roundsDone;
     this.state = { kind: 'waiting', cancelTimeout: this.waitTimeout(options.minWorkers) };
     if (resumed !== null) {
       this.record({ type: 'resumed', roundsDone: this.trials.map(({ trial }) => trial.roundsDone) });
@@ -253,16 +275,52 @@ export class Run implements Tenant {
 
   /** What the cluster lived through since the run began. */
   get counts(): Summary['elasticity'] & { retries: number } {
-    const { counts, leaseCounts } = this.options.cluster;
-    const before = this.countsBefore;
+    const { counts } = this.options.cluster;
+    const { countsBefore: before, leases } = this;
     return {
       workersLost: counts.workersLost - before.workersLost,
       reconnects: counts.reconnects - before.reconnects,
-      speculated: leaseCounts.speculated - before.speculated,
+      speculated: leases.speculated,
       late: this.late,
       resumes: this.options.resumed?.resumes ?? 0,
-      retries: leaseCounts.returned - before.returned + this.slotRetries,
+      retries: leases.returned + this.slotRetries,
     };
+  }
+
+  /** What is known of the run at this moment, for people and metrics. */
+  figures(): RunFigures {
+    const { state, options, roundsDone, roundsLeft } = this;
+    const isOver = state.kind === 'ending' || state.kind === 'over';
+    const now = isOver ? this.endedAt : options.clock.now();
+    const doneHere = roundsDone - this.roundsAtStart;
+    const etaSeconds =
+      isOver || this.runningSince === undefined || doneHere === 0
+        ? null
+        : ((now - this.runningSince) / 1000 / doneHere) * roundsLeft;
+    return {
+      status: isOver ? state.end.status : state.kind,
+      startedAt: this.startedAt,
+      progress: roundsDone / Math.max(1, roundsDone + roundsLeft),
+      etaSeconds,
+      imagesPerSecond: this.meter.imagesPerSecond(now),
+      workersWanted: isOver ? 0 : options.minWorkers,
+      leases: this.leases,
+      died: this.slotRetries,
+      late: this.late,
+      trials: this.trials.map((record) => ({
+        ...record.trial.progress(),
+        status: this.statusOf(record),
+        counted: record.counted,
+        checkpoints: record.checkpointed,
+      })),
+    };
+  }
+
+  private statusOf({ trial, started }: TrialRecord): TrialStatus {
+    if (trial.failure !== null) return 'failed';
+    if (trial.isOver) return 'done';
+    if (this.isOver) return 'stopped';
+    return started && this.state.kind === 'running' ? 'running' : 'waiting';
   }
 
   /** A local worker process ended and was started again. */
@@ -314,6 +372,10 @@ export class Run implements Tenant {
     return (open.frame ??= frames.encode(message, state.currentWeights));
   }
 
+  roundSent(_run: number, trial: number, milliseconds: number): void {
+    this.trialOf(trial).open?.timer.sent(milliseconds);
+  }
+
   refusal(worker: Worker, fingerprint: string): string | null {
     const { config, directory, observer } = this.options;
     if (this.fingerprint === null) {
@@ -363,7 +425,13 @@ export class Run implements Tenant {
       const { round, start, count, rows, lossSum, correct, rowDigests } = message;
       const values = rows === 0 ? null : float32Of(payload);
       const sum = { rows, lossSum, correct, values };
+      const before = performance.now();
       answer = record.trial.receivePartial(round, { start, count }, sum, rowDigests);
+      if (answer.verdict === 'used') {
+        const { number, hello } = worker;
+        const takenMs = performance.now() - before;
+        record.open?.timer.answered({ number, slots: hello.slots }, count, message.computeMs, takenMs);
+      }
     } else {
       requireBytes(payload, this.spec.dataset.classNames.length ** 2 * Uint32Array.BYTES_PER_ELEMENT);
       const { round, chunk, rows, lossSum } = message;
@@ -406,6 +474,7 @@ export class Run implements Tenant {
       if (workers < (begun ? minWorkersToGoOn : minWorkers)) return;
       this.state.cancelTimeout();
       this.state = { kind: 'running' };
+      this.runningSince ??= clock.now();
       cluster.hold(this.number, false);
       this.record({ type: 'started', workers });
       observer.started(workers, slots);
@@ -477,7 +546,7 @@ export class Run implements Tenant {
     const { cluster, clock, observer } = this.options;
     const now = clock.now();
     this.closeRound(record);
-    record.open = { round, startedAt: now, frame: undefined };
+    record.open = { round, startedAt: now, timer: new StepTimer(), frame: undefined };
     const { round: number, kind, units } = round;
     if (kind === 'step') this.meter.stepOpened(now);
     else observer.evaluating(round.trial, round.split);
@@ -502,7 +571,9 @@ export class Run implements Tenant {
       this.firstStep = false;
       this.record({ type: 'first-step', secondsAfterStart: performance.now() / 1000 });
     }
-    observer.stepped(progress, this.meter.imagesPerSecond(now));
+    record.counted.steps++;
+    record.counted.rows += progress.rowsInStep;
+    observer.stepped(progress, this.meter.imagesPerSecond(now), record.open.timer.finish(progress.updateMs));
     const { checkpointSteps } = config;
     if (checkpointSteps !== null && record.trial.stepsDone % checkpointSteps === 0)
       this.checkpoint(record, false);
@@ -565,7 +636,13 @@ export class Run implements Tenant {
     const checkpoint = { trial: trial.index, identity: record.plan.identity, state: trial.snapshot() };
     checkpoints.write(trial.roundsDone, checkpoint, {
       best,
-      onWritten: (file) => this.record({ type: 'checkpoint', trial: trial.index, file }),
+      onWritten: (written) => {
+        const { count } = record.checkpointed;
+        const writtenAt = this.options.clock.now();
+        record.checkpointed = { count: count + 1, bytes: written.bytes, writtenAt };
+        this.record({ type: 'checkpoint', trial: trial.index, file: written.file });
+        this.options.observer.checkpointed(trial.index, written);
+      },
       onError: (cause) => this.cannotWrite(directory.path, cause),
     });
   }

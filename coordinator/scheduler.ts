@@ -118,14 +118,20 @@ export interface LeaseCounts {
   speculated: number;
   /** Units that came back because their holder was lost or gave them back. */
   returned: number;
+  /** Units for which the second lease was faster. */
+  wins: number;
 }
+
+const noLeases = (): LeaseCounts => ({ leases: 0, speculated: 0, returned: 0, wins: 0 });
 
 export class Scheduler {
   private readonly workers = new Map<number, WorkerState>();
   private readonly jobs = new Map<number, JobState>();
   /** Slot time leased for each group, in milliseconds by the estimate at the time. */
   private readonly spent = new Map<number, number>();
-  readonly counts: LeaseCounts = { leases: 0, speculated: 0, returned: 0 };
+  /** Of all groups. */
+  readonly counts: LeaseCounts = noLeases();
+  private readonly countsByGroup = new Map<number, LeaseCounts>();
 
   /** A worker may compute for the jobs of a group from now on. */
   join(worker: number, slots: number, group: number): void {
@@ -169,6 +175,7 @@ export class Scheduler {
   /** @param group jobs of one run are in one group: the same units cost the same */
   addJob(job: number, group: number): void {
     if (!this.spent.has(group)) this.level(group);
+    if (!this.countsByGroup.has(group)) this.countsByGroup.set(group, noLeases());
     this.jobs.set(job, {
       id: job,
       group,
@@ -197,6 +204,7 @@ export class Scheduler {
     this.jobs.delete(job);
     if (group !== undefined && ![...this.jobs.values()].some((other) => other.group === group)) {
       this.spent.delete(group);
+      this.countsByGroup.delete(group);
     }
     for (const worker of this.workers.values()) worker.leases = worker.leases.filter((l) => l.job !== job);
   }
@@ -231,7 +239,9 @@ export class Scheduler {
     for (const lease of state.leases) {
       if (lease.job !== job || lease.round !== round) continue;
       for (let unit = units.start; unit < units.start + units.count; unit++) {
-        if (lease.missing.delete(unit)) this.release(lease, unit);
+        if (!lease.missing.delete(unit)) continue;
+        this.release(lease, unit);
+        if (used && lease.speculative) this.count(job, 'wins');
       }
       if (lease.missing.size === 0) this.measure(state, lease, now);
     }
@@ -293,6 +303,30 @@ export class Scheduler {
     let busy = 0;
     for (const worker of this.workers.values()) busy += Math.min(worker.slots, pendingUnits(worker));
     return busy;
+  }
+
+  /** Units of open rounds that nobody holds: slots that would have something to do if they were there. */
+  get freeUnits(): number {
+    let free = 0;
+    for (const job of this.jobs.values()) free += job.free;
+    return free;
+  }
+
+  /** Units that a worker owes. */
+  owedBy(worker: number): number {
+    const state = this.workers.get(worker);
+    return state === undefined ? 0 : pendingUnits(state);
+  }
+
+  /** What became of the leases of a group; it stays as it is for whoever holds it when its jobs are gone. */
+  countsOf(group: number): Readonly<LeaseCounts> {
+    return this.countsByGroup.get(group) ?? noLeases();
+  }
+
+  private count(job: number, what: keyof LeaseCounts, by = 1): void {
+    this.counts[what] += by;
+    const ofGroup = this.countsByGroup.get(this.jobs.get(job)?.group ?? -1);
+    if (ofGroup !== undefined) ofGroup[what] += by;
   }
 
   // ---- leasing ---------------------------------------------------------------------------------------------
@@ -405,7 +439,7 @@ export class Scheduler {
       let expectedMs = 0;
       for (const range of rangesOf(missing)) {
         expectedMs += waves(range.count, helper.slots) * helper.slots * unitMs;
-        this.counts.speculated += range.count;
+        this.count(job.id, 'speculated', range.count);
         this.lease(
           job,
           helper,
@@ -481,7 +515,7 @@ export class Scheduler {
       overdueAt,
       speculative,
     });
-    this.counts.leases++;
+    this.count(job.id, 'leases');
     const unitMs = worker.msPerUnit.get(keyOf(job.group, kind)) ?? UNKNOWN_UNIT_MS;
     this.spent.set(job.group, this.spentBy(job) + range.count * unitMs * worker.slots);
     out.push({ worker: worker.id, job: job.id, round, ...range, speculative });
@@ -503,7 +537,7 @@ export class Scheduler {
   private giveBack(lease: Lease): void {
     for (const unit of lease.missing) {
       if (!this.isCurrent(lease)) continue;
-      if (this.release(lease, unit)) this.counts.returned++;
+      if (this.release(lease, unit)) this.count(lease.job, 'returned');
     }
   }
 

@@ -24,7 +24,8 @@ import {
   SUBPROTOCOL,
   TOKEN_CHECK_INTERVAL_MS,
 } from '../shared/protocol/limits.js';
-import { Admission } from './security/admission.js';
+import { Counts } from '../shared/counts.js';
+import { Admission, type LoginRefusal } from './security/admission.js';
 import { WRONG_TOKEN, type Authenticator, type Grant } from './security/authenticator.js';
 import { RequestGuard, type Refusal } from './security/request-guard.js';
 import type { TlsIdentity } from './security/tls-identity.js';
@@ -41,11 +42,11 @@ export interface ListenAddress {
  * Reads `host:port` (IPv6 as `[::1]:7077`).
  * @throws AtelierError `usage`
  */
-export function parseListen(text: string): ListenAddress {
+export function parseListen(text: string, flag = '--listen'): ListenAddress {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
   if (match === null || port > 65_535) {
-    throw new AtelierError('usage', `--listen ${text}: expected host:port, such as 127.0.0.1:7077`);
+    throw new AtelierError('usage', `${flag} ${text}: expected host:port, such as 127.0.0.1:7077`);
   }
   return { host: match[1] ?? match[2] ?? '', port };
 }
@@ -75,6 +76,8 @@ export interface ServerOptions {
   readonly routes?: readonly RoutePlugin[];
   /** Told what is wrong with the door while it is open, such as a certificate that cannot be reloaded. */
   readonly onTrouble?: (message: string) => void;
+  /** Where refused requests are counted. */
+  readonly refusals?: Counts<LoginRefusal>;
 }
 
 /**
@@ -87,6 +90,7 @@ export class CoordinatorServer {
   private readonly sockets: WebSocketServer;
   private readonly guard: RequestGuard;
   private readonly admission: Admission;
+  private readonly refusals: Counts<LoginRefusal>;
   /** Ends the wait for a connection's request, by the peer's address and port. */
   private readonly awaiting = new Map<string, () => void>();
   private readonly cleanUp: (() => void)[] = [];
@@ -95,7 +99,8 @@ export class CoordinatorServer {
   private constructor(options: ServerOptions) {
     this.options = options;
     this.guard = new RequestGuard(options.security.hostNames);
-    this.admission = new Admission(options.clock);
+    this.refusals = options.refusals ?? new Counts();
+    this.admission = new Admission(options.clock, this.refusals);
     this.http = this.createServer();
     this.http.maxConnections = MAX_WORKERS + MAX_PENDING_HANDSHAKES;
     this.sockets = new WebSocketServer({
@@ -210,7 +215,7 @@ export class CoordinatorServer {
   }
 
   private onRequest(request: IncomingMessage, response: ServerResponse): void {
-    const refusal = this.guard.refusal(request, this.options.security.tls === null ? 'http' : 'https');
+    const refusal = this.guarded(request, this.options.security.tls === null ? 'http' : 'https');
     if (refusal === undefined) this.app?.routing(request, response);
     else answer(response, refusal);
   }
@@ -232,13 +237,18 @@ export class CoordinatorServer {
     }
     this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
       this.awaiting.get(peerOf(request.socket))?.();
-      const session = new Session(webSocket, this.options.listener, this.options.clock);
+      const session = new Session(
+        webSocket,
+        this.options.listener,
+        this.options.clock,
+        request.socket.remoteAddress,
+      );
       if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });
   }
 
   private admit(request: IncomingMessage): { grant: Grant | null } | Refusal {
-    const refusal = this.guard.refusal(request, null);
+    const refusal = this.guarded(request, null);
     if (refusal !== undefined) return refusal;
     const login = this.login(request, ['worker']);
     if ('status' in login) return login;
@@ -253,28 +263,36 @@ export class CoordinatorServer {
     return login;
   }
 
+  private guarded(request: IncomingMessage, pages: 'http' | 'https' | null): Refusal | undefined {
+    const refusal = this.guard.refusal(request, pages);
+    if (refusal?.status === 421) this.refusals.add('host');
+    else if (refusal?.status === 403) this.refusals.add('origin');
+    return refusal;
+  }
+
   private login(request: IncomingMessage, wanted: readonly Scope[]): { grant: Grant | null } | Refusal {
     const { authenticator } = this.options.security;
     if (authenticator === null) return { grant: null };
     const address = request.socket.remoteAddress ?? '';
     if (!this.admission.mayTry(address)) {
+      this.refusals.add('throttled');
       return { status: 503, message: 'Too many wrong tokens came from this address: try again later.' };
     }
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1];
     const answer = token === undefined ? { denied: WRONG_TOKEN } : authenticator.authenticate(token);
     if ('denied' in answer) {
-      this.admission.wasRefused(address);
+      this.admission.wasRefused(address, 'token');
       return { status: 401, message: answer.denied };
     }
     if (!answer.scopes.some((scope) => wanted.includes(scope))) {
-      this.admission.wasRefused(address);
+      this.admission.wasRefused(address, 'scope');
       return {
         status: 403,
         message: `This token is for ${answer.scopes.join(', ')}: this needs one of scope ${wanted.join(' or ')}.`,
       };
     }
     if (!answer.isLocal && !this.hasCertificate(request)) {
-      this.admission.wasRefused(address);
+      this.admission.wasRefused(address, 'certificate');
       return {
         status: 401,
         message: 'This coordinator wants a client certificate: give the worker --tls-cert and --tls-key.',

@@ -10,6 +10,7 @@ import {
 } from '../shared/protocol/messages.js';
 import type { Clock } from '../shared/clock.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
+import type { Traffic } from './traffic.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -26,6 +27,8 @@ export type WorkerMessage = Exclude<WorkerToCoordinator, { type: 'hello' | 'hear
 
 /** Who listens to a session. */
 export interface SessionListener {
+  /** Where all that crosses the socket is counted. */
+  readonly traffic: Traffic;
   /** The worker said hello; returns what it will be known by, or why there is no place for it. */
   greeted(
     session: Session,
@@ -44,6 +47,13 @@ type State =
   | { kind: 'joined'; worker: number; hello: Hello; cancelDeadline: () => void }
   | { kind: 'closed' };
 
+/** A frame whose bytes or fields are not the protocol. */
+class Malformed extends AtelierError {
+  constructor(cause: AtelierError) {
+    super(cause.code, cause.message, { cause });
+  }
+}
+
 /**
  * One worker's connection, from hello to close. Bad frames, silence and a peer that does not read end the
  * connection with a documented code; none of it reaches the run as anything but `closed`.
@@ -53,13 +63,18 @@ export class Session {
   private readonly listener: SessionListener;
   private readonly clock: Clock;
   private state: State;
-  /** When the peer was last heard. */
+  /** The peer's address; null where it is not known. */
+  readonly address: string | null;
+  /** When the last frame came. */
   private heardAt: number;
+  /** With which code the connection was closed, by whomever; undefined while it is open. */
+  closeCode: number | undefined;
 
-  constructor(socket: WebSocket, listener: SessionListener, clock: Clock) {
+  constructor(socket: WebSocket, listener: SessionListener, clock: Clock, address: string | null = null) {
     this.socket = socket;
     this.listener = listener;
     this.clock = clock;
+    this.address = address;
     this.heardAt = clock.now();
     this.state = {
       kind: 'greeting',
@@ -70,7 +85,10 @@ export class Session {
     socket.on('message', (data: Buffer) => this.onFrame(data));
     socket.on('close', (code, reason) => this.onClose(code, reason.toString()));
     // 'close' follows every error and says why.
-    socket.on('error', () => undefined);
+    socket.on('error', (error) => {
+      if ('code' in error && String(error.code).startsWith('WS_ERR'))
+        listener.traffic.rejected.add('websocket');
+    });
   }
 
   /** Number of the worker; undefined before hello. */
@@ -83,25 +101,32 @@ export class Session {
     return this.clock.now() - this.heardAt;
   }
 
+  /** What waits to be handed to the operating system, in bytes. */
+  get bufferedBytes(): number {
+    return this.socket.bufferedAmount;
+  }
+
   send(message: CoordinatorToWorker, ...payload: Uint8Array[]): void {
-    void this.sendFrame(encodeToWorker(message, ...payload));
+    void this.sendFrame(message.type, encodeToWorker(message, ...payload));
   }
 
   /**
    * Sends a frame that is already encoded. A peer that lets the buffer grow beyond the limit is cut off.
    * @returns when the frame has been handed to the operating system, or the connection is gone
    */
-  sendFrame(frame: Buffer): Promise<void> {
+  sendFrame(type: CoordinatorToWorker['type'], frame: Buffer): Promise<void> {
     if (this.state.kind === 'closed') return Promise.resolve();
     if (this.socket.bufferedAmount > MAX_BUFFERED_BYTES + frame.byteLength) {
       this.close(CloseCode.overloaded, 'the worker does not read');
       return Promise.resolve();
     }
+    this.listener.traffic.sent(type, frame.byteLength);
     return new Promise((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
   }
 
   close(code: CloseCode, reason: string): void {
     if (this.state.kind === 'closed') return;
+    this.closeCode = code;
     this.socket.close(code, closeReason(reason));
     // A peer that does not answer the close is not waited for.
     const cancel = this.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
@@ -115,16 +140,29 @@ export class Session {
       else if (this.state.kind === 'joined') this.onMessage(data);
     } catch (error) {
       if (!(error instanceof AtelierError)) throw error;
+      this.listener.traffic.rejected.add(error instanceof Malformed ? 'malformed' : 'unexpected');
       this.close(CloseCode.badFrame, messageOf(error));
+    }
+  }
+
+  private decode(data: Buffer): Received<WorkerToCoordinator> {
+    this.heardAt = this.clock.now();
+    try {
+      const received = decodeFromWorker(data);
+      this.listener.traffic.received(received.message.type, data.byteLength);
+      return received;
+    } catch (error) {
+      throw error instanceof AtelierError ? new Malformed(error) : error;
     }
   }
 
   private onGreeting(data: Buffer): void {
     if (data.byteLength > MAX_GREETING_BYTES)
-      throw new AtelierError('protocol', 'the first frame is too long');
-    const { message } = decodeFromWorker(data);
+      throw new Malformed(new AtelierError('protocol', 'the first frame is too long'));
+    const { message } = this.decode(data);
     if (message.type !== 'hello') throw new AtelierError('protocol', `hello expected, not ${message.type}`);
     if (message.protocolVersion !== PROTOCOL_VERSION) {
+      this.listener.traffic.rejected.add('version');
       this.close(
         CloseCode.versionMismatch,
         `this coordinator speaks protocol ${PROTOCOL_VERSION}, the worker ${message.protocolVersion}`,
@@ -154,10 +192,9 @@ export class Session {
 
   private onMessage(data: Buffer): void {
     if (this.state.kind !== 'joined') return;
-    this.heardAt = this.clock.now();
     this.state.cancelDeadline();
     this.state.cancelDeadline = this.silenceDeadline();
-    const { message, payload } = decodeFromWorker(data);
+    const { message, payload } = this.decode(data);
     if (message.type === 'hello') throw new AtelierError('protocol', 'a second hello');
     if (message.type === 'heartbeat') {
       this.send({ type: 'heartbeat' });
@@ -173,6 +210,7 @@ export class Session {
   }
 
   private onClose(code: number, reason: string): void {
+    this.closeCode ??= code;
     this.end(reason === '' ? `connection closed (${code})` : reason);
   }
 

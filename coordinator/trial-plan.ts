@@ -35,7 +35,7 @@ interface PlanOptions {
   readonly config: RunConfig;
   readonly model: CompiledModel;
   readonly dataset: Dataset;
-  /** Milliseconds; for the durations of epochs alone. */
+  /** Milliseconds from anywhere; for durations alone. */
   readonly now: () => number;
 }
 

@@ -10,6 +10,7 @@ import { isTreeNode, TreeSum, type Range } from '../shared/tree.js';
 import type { VectorMemory } from '../shared/vector/memory.js';
 import { EvaluationSum, type ChunkResult } from './evaluation-sum.js';
 import { GradientBuffers } from './gradient-buffers.js';
+import type { LossAndAccuracy, TrialProgress } from './run-figures.js';
 import { RowLedger, type LedgerState } from './row-ledger.js';
 import type { OptimizerState } from './optimizer/optimizer.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
@@ -68,6 +69,8 @@ export interface StepProgress {
   readonly stepLossSum: number;
   readonly loss: number;
   readonly accuracy: number;
+  /** What the update of the weights took. */
+  readonly updateMs: number;
 }
 
 /**
@@ -117,7 +120,7 @@ export interface TrialOptions {
   readonly weights: Float32Array;
   /** Where gradients are held; the weights may be there too. */
   readonly memory: VectorMemory;
-  /** Milliseconds; for the durations of epochs alone. */
+  /** Milliseconds from anywhere; for durations alone. */
   readonly now: () => number;
 }
 
@@ -140,6 +143,8 @@ export class Trial {
   private test: Evaluation | null = null;
   private readonly ledger: RowLedger;
   private failedBy: AtelierError | null = null;
+  /** The loss by which training diverged. */
+  private notFinite: 'train' | Split | null = null;
 
   /** @param state where to go on; a new trial begins at the beginning */
   constructor(options: TrialOptions, state?: TrialState) {
@@ -267,6 +272,34 @@ export class Trial {
     };
   }
 
+  /** How far it is and how well it does, for people and metrics. */
+  progress(): TrialProgress {
+    const { fold, epochs, plan, rule } = this.options;
+    const { rows, lossSum, correct } = this.epochTotals;
+    const last = this.epochRecords.at(-1);
+    const running = rows > 0 ? { loss: lossSum / rows, accuracy: correct / rows } : (last ?? null);
+    const validated =
+      last === undefined || last.valLoss === null || last.valAccuracy === null
+        ? null
+        : { loss: last.valLoss, accuracy: last.valAccuracy };
+    const shown = (split: 'train' | Split, figures: LossAndAccuracy | null): LossAndAccuracy | null =>
+      this.notFinite === split
+        ? { loss: Number.NaN, accuracy: figures?.accuracy ?? 0 }
+        : figures && { loss: figures.loss, accuracy: figures.accuracy };
+    return {
+      fold,
+      epochsDone: this.epochRecords.length,
+      epochs,
+      stepsDone: this.stepsDone,
+      steps: epochs * plan.stepsPerEpoch,
+      train: shown('train', running),
+      validation: shown('validation', validated),
+      test: shown('test', this.test),
+      learningRate: rule.learningRate(this.stepsDone),
+      ledgerRows: this.epochRecords.reduce((sum, record) => sum + record.rows, 0),
+    };
+  }
+
   /** Begins with other parameters than fresh ones: the study's fault. */
   inherit(weights: Float32Array): void {
     invariant(this.roundsDone === 0, 'only a trial that has not begun inherits');
@@ -374,21 +407,24 @@ export class Trial {
   private finishStep({ round, digests }: StepPhase, sum: GradientSum): TrialEffect[] {
     const { epoch, stepInEpoch } = round;
     const { model, rule, plan, trial } = this.options;
+    const before = this.options.now();
     try {
       applyUpdate(this.weights, sum, model, rule, epoch * plan.stepsPerEpoch + stepInEpoch);
     } catch (error) {
       if (!(error instanceof AtelierError)) throw error;
       const where = `epoch ${epoch + 1}, step ${stepInEpoch + 1}: ${error.message}`;
+      this.notFinite = 'train';
       return this.fail(new AtelierError(error.code, where, { cause: error }));
     }
+    const updateMs = this.options.now() - before;
     this.result.stepped();
     this.ledger.endStep(digests);
-    const before = this.epochTotals;
+    const sofar = this.epochTotals;
     const totals = {
-      rows: before.rows + sum.rows,
-      lossSum: before.lossSum + sum.lossSum,
-      correct: before.correct + sum.correct,
-      seconds: before.seconds,
+      rows: sofar.rows + sum.rows,
+      lossSum: sofar.lossSum + sum.lossSum,
+      correct: sofar.correct + sum.correct,
+      seconds: sofar.seconds,
     };
     this.epochTotals = totals;
     const progress: StepProgress = {
@@ -400,6 +436,7 @@ export class Trial {
       stepLossSum: sum.lossSum,
       loss: totals.lossSum / totals.rows,
       accuracy: totals.correct / totals.rows,
+      updateMs,
     };
     const next =
       stepInEpoch + 1 < plan.stepsPerEpoch
@@ -437,6 +474,7 @@ export class Trial {
     result: Evaluation,
   ): TrialEffect[] {
     if (!Number.isFinite(result.loss)) {
+      this.notFinite = split;
       const message = `epoch ${epoch + 1}: the ${split} loss is not finite: training diverged. Try a smaller --learning-rate.`;
       return this.fail(new AtelierError('run-failed', message));
     }

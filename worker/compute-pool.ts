@@ -3,6 +3,7 @@ import { Piscina } from 'piscina';
 import { AtelierError, invariant, messageOf } from '../shared/errors.js';
 import { EagerLock } from './eager-lock.js';
 import { keepNativeLibrary } from './native-library.js';
+import type { PoolUsage } from './worker-figures.js';
 import type {
   EvaluateResult,
   GradientResult,
@@ -10,6 +11,7 @@ import type {
   PrepareResult,
   RunMemory,
   SlotData,
+  SlotHoldings,
   SlotTask,
   WarmUpResult,
 } from './slot.js';
@@ -40,6 +42,11 @@ export interface Compute {
 export class ComputePool implements Compute {
   private readonly pool: Piscina;
   private readonly lockMemory = EagerLock.memory();
+  private tasks = 0;
+  private computeMs = 0;
+  private rows = 0;
+  /** As of each slot's last task, by thread. */
+  private readonly holdings = new Map<number, SlotHoldings>();
   readonly slots: number;
 
   constructor(slots: number) {
@@ -82,12 +89,31 @@ export class ComputePool implements Compute {
     }
   }
 
-  gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>> {
-    return this.run({ kind: 'gradient', ...task }) as Promise<Tried<GradientResult>>;
+  async gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>> {
+    const result = await this.account<GradientResult>({ kind: 'gradient', ...task });
+    for (const { rows } of task.batches) this.rows += rows.length;
+    return result;
   }
 
   evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>> {
-    return this.run({ kind: 'evaluate', ...task }) as Promise<Tried<EvaluateResult>>;
+    return this.account<EvaluateResult>({ kind: 'evaluate', ...task });
+  }
+
+  /** What it has done and holds, at this moment. */
+  usage(): PoolUsage {
+    const alive = new Set(this.pool.threads.map(({ threadId }) => threadId));
+    let tensors = 0;
+    let tensorBytes = 0;
+    for (const [slot, holding] of this.holdings) {
+      // What a dead thread held went with it.
+      if (!alive.has(slot)) this.holdings.delete(slot);
+      else {
+        tensors += holding.tensors;
+        tensorBytes += holding.tensorBytes;
+      }
+    }
+    const { slots, tasks, computeMs, rows } = this;
+    return { slots, busySlots: Math.min(slots, tasks), computeMs, rows, tensors, tensorBytes };
   }
 
   async prepare(run: RunMemory): Promise<PrepareResult> {
@@ -115,6 +141,20 @@ export class ComputePool implements Compute {
   /** As many tasks as slots, all posted at once: each idle slot gets one. */
   private onEverySlot(task: SlotTask): Promise<unknown[]> {
     return Promise.all(Array.from({ length: this.slots }, () => this.pool.run(task) as Promise<unknown>));
+  }
+
+  private async account<Result extends { readonly computeMs: number }>(
+    task: SlotTask,
+  ): Promise<Tried<Result>> {
+    this.tasks++;
+    try {
+      const result = (await this.run(task)) as Tried<Result> & SlotHoldings;
+      this.computeMs += result.computeMs;
+      this.holdings.set(result.slot, result);
+      return result;
+    } finally {
+      this.tasks--;
+    }
   }
 
   private async run(task: SlotTask): Promise<unknown> {

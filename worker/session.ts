@@ -10,6 +10,7 @@ import {
   HEARTBEAT_TIMEOUT_MS,
   MAX_FRAME_BYTES,
   PROTOCOL_VERSION,
+  REPORT_INTERVAL_MS,
   SUBPROTOCOL,
 } from '../shared/protocol/limits.js';
 import {
@@ -19,6 +20,7 @@ import {
   type CoordinatorToWorker,
   type Received,
   type SessionCredential,
+  type WorkerReport,
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import { RunWork, type WorkerMemory } from './run-work.js';
@@ -40,6 +42,8 @@ export interface WorkerSessionOptions {
   readonly clock: Clock;
   /** `credential` identifies this worker when it comes back. */
   readonly onJoined: (credential: SessionCredential) => void;
+  /** How this worker does: reported every few seconds. */
+  readonly report?: () => WorkerReport;
   /** Opens the connection; tests bring their own network. */
   readonly connect?: (url: string, token: string | null) => WebSocket;
 }
@@ -62,7 +66,7 @@ const REFUSALS: ReadonlySet<number> = new Set([
 type State =
   | { kind: 'connecting' }
   | { kind: 'greeting'; cancelDeadline: () => void }
-  | { kind: 'joined'; cancelHeartbeat: () => void; cancelDeadline: () => void }
+  | { kind: 'joined'; cancelHeartbeat: () => void; cancelReport: () => void; cancelDeadline: () => void }
   | { kind: 'finishing'; reason: string }
   | { kind: 'over' };
 
@@ -118,7 +122,10 @@ export class WorkerSession {
   }
 
   private setState(state: State): void {
-    if (this.state.kind === 'joined') this.state.cancelHeartbeat();
+    if (this.state.kind === 'joined') {
+      this.state.cancelHeartbeat();
+      this.state.cancelReport();
+    }
     if (this.state.kind === 'joined' || this.state.kind === 'greeting') this.state.cancelDeadline();
     this.state = state;
   }
@@ -160,6 +167,7 @@ export class WorkerSession {
         this.setState({
           kind: 'joined',
           cancelHeartbeat: this.nextHeartbeat(),
+          cancelReport: this.nextReport(),
           cancelDeadline: this.silenceDeadline(),
         });
         this.options.onJoined(message.credential);
@@ -223,6 +231,16 @@ export class WorkerSession {
       if (this.state.kind !== 'joined') return;
       this.send({ type: 'heartbeat' });
       this.state.cancelHeartbeat = this.nextHeartbeat();
+    });
+  }
+
+  private nextReport(): () => void {
+    const { clock, report } = this.options;
+    if (report === undefined) return () => undefined;
+    return clock.after(REPORT_INTERVAL_MS, () => {
+      if (this.state.kind !== 'joined') return;
+      this.send({ type: 'report', report: report() });
+      this.state.cancelReport = this.nextReport();
     });
   }
 

@@ -3,6 +3,7 @@
  * carry handles to shared memory; results are a few numbers.
  */
 import { performance } from 'node:perf_hooks';
+import { threadId } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { RunSpec } from '../shared/protocol/messages.js';
 import { augment, type Place } from './augmentation/augment.js';
@@ -86,6 +87,15 @@ export interface EvaluateResult {
   /** classes x classes counts; row: true class. */
   readonly confusion: Uint32Array;
   readonly computeMs: number;
+}
+
+/** What a slot holds after a task; it comes with every result of a gradient or an evaluation. */
+export interface SlotHoldings {
+  readonly slot: number;
+  /** Of the native binding. */
+  readonly tensors: number;
+  /** As far as tfjs keeps account of them. */
+  readonly tensorBytes: number;
 }
 
 export type SlotResult = WarmUpResult | MemoryResult | PrepareResult | GradientResult | EvaluateResult;
@@ -209,7 +219,7 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
     const sum = batches.length === 1 ? out : scratch.at(0);
     const figures = gradientOfNode(batches, sum, gradientOf, (level) => scratch.at(level + 1));
     if (sum !== out) out.set(sum);
-    return { ...figures, fallback, computeMs: performance.now() - startedAt };
+    return { ...figures, fallback, computeMs: performance.now() - startedAt, ...holdings() };
   }
   const batch = gather(task.run.rows, task.rows, NO_SEED, imageBytes(spec));
   const { lossSum, predictions } = functions.evaluate(weights, batch);
@@ -219,5 +229,11 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
     const cell = truth * classes + (predictions[i] as number);
     confusion[cell] = (confusion[cell] ?? 0) + 1;
   });
-  return { lossSum, confusion, computeMs: performance.now() - startedAt };
+  return { lossSum, confusion, computeMs: performance.now() - startedAt, ...holdings() };
 }
+
+const holdings = (): SlotHoldings => ({
+  slot: threadId,
+  tensors: nodeBackend().binding.getNumOfTensors(),
+  tensorBytes: tf.memory().numBytes,
+});

@@ -1,4 +1,5 @@
 import type { Clock } from '../../shared/clock.js';
+import { Counts } from '../../shared/counts.js';
 import {
   LOGIN_REFILL_MS,
   MAX_PENDING_HANDSHAKES,
@@ -8,6 +9,13 @@ import {
 
 /** Addresses whose refused logins are remembered; the longest silent ones are forgotten first. */
 const MAX_REMEMBERED_ADDRESSES = 4_096;
+
+/**
+ * Why somebody was not let in: a wrong token or none, a token for something else, no client certificate, too many
+ * attempts, a web page, or a name that is not ours.
+ */
+export const LOGIN_REFUSALS = ['token', 'scope', 'certificate', 'throttled', 'origin', 'host'] as const;
+export type LoginRefusal = (typeof LOGIN_REFUSALS)[number];
 
 /** Refused logins of an address: `used` of the allowance at `time`; it refills as time passes. */
 interface Allowance {
@@ -24,9 +32,12 @@ export class Admission {
   private readonly pending = new Map<string, number>();
   private pendingInAll = 0;
   private readonly refused = new Map<string, Allowance>();
+  private readonly refusals: Counts<LoginRefusal>;
 
-  constructor(clock: Clock) {
+  /** @param refusals where refused logins of all addresses are counted */
+  constructor(clock: Clock, refusals: Counts<LoginRefusal> = new Counts()) {
     this.clock = clock;
+    this.refusals = refusals;
   }
 
   /** A connection has come. @returns what frees its place; null when there is none */
@@ -52,7 +63,8 @@ export class Admission {
   }
 
   /** A login of this address has been refused. */
-  wasRefused(address: string): void {
+  wasRefused(address: string, reason: LoginRefusal): void {
+    this.refusals.add(reason);
     const used = this.usedBy(address) + 1;
     // Put last: the map's order is the order of the last refusals.
     this.refused.delete(address);

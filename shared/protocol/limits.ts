@@ -3,7 +3,7 @@
 /** The WebSocket subprotocol; a change that old peers cannot read gets a new one. */
 export const SUBPROTOCOL = 'atelier.v1';
 /** Checked in the hello: both sides must have the same. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** The largest msgpack header: a lease table and the longest topology fit. */
 export const MAX_HEADER_BYTES = 4 * 1024 * 1024;
@@ -20,6 +20,8 @@ export const MAX_BUFFERED_BYTES = 64 * 1024 * 1024;
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** How often a worker says that it lives. */
 export const HEARTBEAT_INTERVAL_MS = 2_000;
+/** How often a worker reports how it does. */
+export const REPORT_INTERVAL_MS = 2_000;
 /** Silence after which the other side counts as dead. */
 export const HEARTBEAT_TIMEOUT_MS = 15_000;
 

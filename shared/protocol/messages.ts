@@ -12,6 +12,10 @@ import { decodeFrame, encodeFrame, encodeFrameAround } from './frame.js';
  */
 
 const count = z.int().min(0).max(0xffff_ffff);
+/** A number of bytes, or of anything that outgrows 32 bits. */
+const bytes = z.int().min(0);
+/** A day. */
+const MAX_REPORTED_MS = 86_400_000;
 const shortText = z.string().max(4_096);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 /** A float that may be non-finite: divergence is reported by the trial, not by the decoder. */
@@ -121,6 +125,26 @@ const Leaving = z.strictObject({ type: z.literal('leaving'), reason: shortText }
 /** Something people should know; nothing fails by it. */
 const Warning = z.strictObject({ type: z.literal('warning'), message: shortText });
 const Heartbeat = z.strictObject({ type: z.literal('heartbeat') });
+/** How a worker does, as it says itself. For people: nothing is decided by it. */
+export const WorkerReport = z.strictObject({
+  /** Tensors that its slots hold, and their bytes as far as tfjs knows them. */
+  tensors: count,
+  tensorBytes: bytes,
+  /** 99th percentile of the latest seconds, of the thread that holds the socket. */
+  eventLoopLagMs: z.number().min(0).max(MAX_REPORTED_MS),
+  busySlots: count,
+  /** Part of the time since the report before that its slots computed. */
+  busyRatio: z.number().min(0).max(1),
+  /** Training rows since it started, and a second since the report before. */
+  rows: bytes,
+  rowsPerSecond: z.number().min(0).max(1e12),
+  residentBytes: bytes,
+  /** Where it serves metrics itself: a port of the address it connects from. */
+  metrics: z.strictObject({ port: z.int().min(1).max(65_535), tls: z.boolean() }).nullable(),
+});
+export type WorkerReport = z.infer<typeof WorkerReport>;
+
+const Report = z.strictObject({ type: z.literal('report'), report: WorkerReport });
 /** The worker could not do its part; the message is for people. */
 const Failed = z.strictObject({ type: z.literal('failed'), message: shortText });
 
@@ -133,6 +157,7 @@ export const WorkerToCoordinator = z.discriminatedUnion('type', [
   Leaving,
   Warning,
   Heartbeat,
+  Report,
   Failed,
 ]);
 export type WorkerToCoordinator = z.infer<typeof WorkerToCoordinator>;

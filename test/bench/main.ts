@@ -8,6 +8,7 @@ const BENCHMARKS = [
   'folds',
   'throughput',
   'kernels',
+  'scrape',
 ] as const;
 
 const [name] = process.argv.slice(2);

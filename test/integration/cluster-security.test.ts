@@ -9,6 +9,7 @@ import { openClusterFolder } from '../../coordinator/security/cluster-folder.js'
 import { TlsIdentity } from '../../coordinator/security/tls-identity.js';
 import { TokenStore } from '../../coordinator/security/token-store.js';
 import { CoordinatorServer } from '../../coordinator/server.js';
+import { Traffic } from '../../coordinator/traffic.js';
 import { systemClock } from '../../shared/clock.js';
 import { parseJoinToken } from '../../shared/join-token.js';
 import { startDoor, workerToken } from '../support/door.js';
@@ -117,7 +118,10 @@ describe('the certificate', () => {
     const server = await CoordinatorServer.listen({
       listen: { host: '127.0.0.1', port: 0 },
       security: { authenticator: new TokenStore(one, () => clock.now()), tls, hostNames: [] },
-      listener: { greeted: () => ({ refused: '' }), joined: changed, received: changed, closed: changed },
+      listener: {
+        ...{ traffic: new Traffic(), greeted: () => ({ refused: '' }) },
+        ...{ joined: changed, received: changed, closed: changed },
+      },
       clock,
       onTrouble: (message) => {
         troubles.push(message);

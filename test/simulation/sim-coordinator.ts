@@ -24,6 +24,7 @@ const SILENT: RunObserver = {
   evaluating: ignore,
   epochEnded: ignore,
   trialEnded: ignore,
+  checkpointed: ignore,
 };
 
 /** How one life of the coordinator ended by itself. */

@@ -37,6 +37,7 @@ const SILENT: RunObserver = {
   evaluating: nothing,
   epochEnded: nothing,
   trialEnded: nothing,
+  checkpointed: nothing,
 };
 
 /** 24 training rows of 2x2 pixels in 3 classes; 8 of them for validation, 16 in steps of 8 in 4 shards. */

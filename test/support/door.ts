@@ -7,6 +7,7 @@ import { TlsIdentity } from '../../coordinator/security/tls-identity.js';
 import { TokenStore } from '../../coordinator/security/token-store.js';
 import { CoordinatorServer, type ServerSecurity } from '../../coordinator/server.js';
 import type { Session, SessionListener } from '../../coordinator/session.js';
+import { Traffic } from '../../coordinator/traffic.js';
 import { PROTOCOL_VERSION } from '../../shared/protocol/limits.js';
 import { decodeFromCoordinator, encodeToCoordinator } from '../../shared/protocol/messages.js';
 import { serverTrust } from '../../worker/server-trust.js';
@@ -17,6 +18,7 @@ const nothing = (): void => undefined;
 
 /** Takes every worker in and asks nothing of it. */
 class Doorman implements SessionListener {
+  readonly traffic = new Traffic();
   readonly joinedSessions: Session[] = [];
 
   greeted(): ReturnType<SessionListener['greeted']> {

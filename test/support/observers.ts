@@ -11,4 +11,5 @@ export const IGNORE_ALL: RunObserver = {
   evaluating: () => undefined,
   epochEnded: () => undefined,
   trialEnded: () => undefined,
+  checkpointed: () => undefined,
 };

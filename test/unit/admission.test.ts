@@ -34,13 +34,13 @@ describe('wrong tokens', () => {
     const admission = new Admission(clock);
     for (let i = 0; i < MAX_REFUSED_LOGINS; i++) {
       expect(admission.mayTry('a')).toBe(true);
-      admission.wasRefused('a');
+      admission.wasRefused('a', 'token');
     }
     expect(admission.mayTry('a')).toBe(false);
     expect(admission.mayTry('b')).toBe(true);
     clock.advance(LOGIN_REFILL_MS);
     expect(admission.mayTry('a')).toBe(true);
-    admission.wasRefused('a');
+    admission.wasRefused('a', 'token');
     expect(admission.mayTry('a')).toBe(false);
   });
 });

@@ -165,7 +165,7 @@ describe('a checkpoint store', () => {
     for (const number of [1, 2, 3, 4]) {
       store.write(number, madeUpCheckpoint(number), {
         best: number === 2,
-        onWritten: (file) => written.push(file),
+        onWritten: ({ file }) => written.push(file),
         onError: () => expect.unreachable(),
       });
     }

@@ -81,6 +81,16 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
     true,
   ],
   heartbeat: [{ type: 'heartbeat' }, false],
+  report: [
+    {
+      type: 'report',
+      report: {
+        ...{ tensors: 40, tensorBytes: 5e9, eventLoopLagMs: 0.5, busySlots: 2, busyRatio: 0.9 },
+        ...{ rows: 5e9, rowsPerSecond: 1234.5, residentBytes: 5e8, metrics: { port: 9100, tls: false } },
+      },
+    },
+    false,
+  ],
   warning: [{ type: 'warning', message: 'not compiled' }, false],
   failed: [{ type: 'failed', message: 'out of memory' }, false],
 };
