@@ -14,7 +14,9 @@ const BUILD_STAMP = join(DIST, '.atelier-build');
 const LOCK = '.atelier-setup';
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
 const BUILD_TIMEOUT_MS = 5 * 60_000;
-const SOURCE_FOLDERS = ['cli', 'coordinator', 'worker', 'shared', 'setup', 'test'];
+const SOURCE_FOLDERS = ['cli', 'coordinator', 'worker', 'results', 'shared', 'setup', 'deploy', 'test'];
+/** The live page is a program of its own: it has a browser's types, not Node's. */
+const PROJECTS = ['.', 'coordinator/live/page'];
 
 const readIfThere = (path) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
 
@@ -101,9 +103,11 @@ function build(sources) {
     }
     rmSync(BUILD_STAMP, { force: true });
     const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
-    const args = [tsc, '-p', join(ROOT, 'tsconfig.json')];
-    const result = await run(process.execPath, args, { cwd: ROOT, timeoutMs: BUILD_TIMEOUT_MS });
-    if (result.code !== 0) throw new SetupError(`the build failed:\n${result.output}`);
+    for (const project of PROJECTS) {
+      const args = [tsc, '-p', join(ROOT, project)];
+      const result = await run(process.execPath, args, { cwd: ROOT, timeoutMs: BUILD_TIMEOUT_MS });
+      if (result.code !== 0) throw new SetupError(`the build failed:\n${result.output}`);
+    }
     writeFileSync(BUILD_STAMP, stampOf(sources));
   });
 }

@@ -1,0 +1,48 @@
+import { make } from './dom.js';
+import { timeOfDay } from './format.js';
+import type { LogLine, Tone } from './state.js';
+
+/** Lines kept on the page; the files have all. */
+const MAX_LINES = 300;
+
+const TONES: Readonly<Record<string, Tone>> = {
+  warning: 'warn',
+  waiting: 'warn',
+  'worker-left': 'bad',
+  'worker-refused': 'bad',
+  'trial-failed': 'bad',
+  'checkpoint-damaged': 'bad',
+  'worker-joined': 'good',
+};
+
+/** The end of `events.jsonl`. Stays at its end unless the reader has scrolled up. */
+export class LogView {
+  constructor(private readonly list: HTMLElement) {}
+
+  clear(): void {
+    this.list.replaceChildren();
+  }
+
+  add(lines: readonly LogLine[]): void {
+    const { list } = this;
+    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+    list.append(...lines.slice(-MAX_LINES).map(item));
+    while (list.childElementCount > MAX_LINES) list.firstElementChild?.remove();
+    if (isAtEnd) list.scrollTop = list.scrollHeight;
+  }
+}
+
+function item(line: LogLine): HTMLLIElement {
+  const { time, type } = line;
+  const tone = TONES[type] ?? (type === 'ended' ? (line['status'] === 'done' ? 'good' : 'bad') : 'calm');
+  const stamp = make('time', { datetime: time }, timeOfDay(time));
+  return make('li', { 'data-tone': tone }, stamp, ` ${type}${detailsOf(line)}`);
+}
+
+/** The other fields in the order in which they were written. */
+function detailsOf(line: LogLine): string {
+  return Object.entries(line)
+    .filter(([name, value]) => name !== 'time' && name !== 'type' && value !== null)
+    .map(([name, value]) => `  ${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join('');
+}

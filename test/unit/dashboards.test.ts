@@ -1,0 +1,142 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parser } from '@prometheus-io/lezer-promql';
+import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { dashboardFiles } from '../../deploy/grafana/dashboards.js';
+import { PROJECT_ROOT } from '../../shared/version.js';
+import { METRICS, PROCESS_METRICS } from '../support/metric-names.js';
+
+const GRAFANA = join(PROJECT_ROOT, 'deploy', 'grafana');
+
+/** What Grafana reads, as far as it is looked at here. */
+interface Panel {
+  readonly id: number;
+  readonly type: string;
+  readonly title: string;
+  readonly description?: string;
+  readonly datasource?: { readonly uid: string };
+  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
+  readonly fieldConfig?: { readonly defaults: { readonly unit?: string } };
+  readonly targets?: readonly {
+    readonly refId: string;
+    readonly expr: string;
+    readonly datasource?: unknown;
+  }[];
+  readonly panels?: readonly Panel[];
+}
+interface Dashboard {
+  readonly uid: string;
+  readonly title: string;
+  readonly description: string;
+  readonly tags: readonly string[];
+  readonly panels: readonly Panel[];
+  readonly links: readonly { readonly tags: readonly string[]; readonly includeVars: boolean }[];
+  readonly templating: { readonly list: readonly { readonly name: string; readonly query: unknown }[] };
+  readonly annotations: { readonly list: readonly { readonly name: string; readonly expr: string }[] };
+}
+
+const dashboards = readdirSync(join(GRAFANA, 'dashboards')).map((name): [string, Dashboard] => [
+  name,
+  JSON.parse(readFileSync(join(GRAFANA, 'dashboards', name), 'utf8')) as Dashboard,
+]);
+const panelsOf = ({ panels }: Dashboard): Panel[] =>
+  panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]).filter(({ type }) => type !== 'row');
+const queriesOf = (dashboard: Dashboard): string[] => [
+  ...panelsOf(dashboard).flatMap(({ targets }) => (targets ?? []).map(({ expr }) => expr)),
+  ...dashboard.annotations.list.map(({ expr }) => expr),
+];
+
+/** As Grafana would ask, with its variables filled in. */
+const filledIn = (expr: string): string =>
+  expr.replaceAll('$__rate_interval', '1m').replaceAll(/"\$[a-z]+"/g, '".*"');
+
+/** The names of metrics in a query. */
+function metricsOf(expr: string): string[] {
+  const names: string[] = [];
+  const text = filledIn(expr);
+  parser.parse(text).iterate({
+    enter: ({ name, from, to, type }) => {
+      if (type.isError) throw new Error(`not PromQL at ${from}: ${text}`);
+      // The metric's name in front of its matchers; label names are other nodes.
+      if (name === 'VectorSelector') names.push(/^[a-zA-Z_:][\w:]*/.exec(text.slice(from, to))?.[0] ?? '');
+    },
+  });
+  return names;
+}
+
+test('the dashboards in deploy/grafana are those that the code makes (npm run dashboards)', () => {
+  expect(dashboards.map(([name]) => name)).toEqual(Object.keys(dashboardFiles()).sort());
+  for (const [name, text] of Object.entries(dashboardFiles())) {
+    expect(readFileSync(join(GRAFANA, 'dashboards', name), 'utf8') === text, name).toBe(true);
+  }
+});
+
+describe.each(dashboards)('%s', (_name, dashboard) => {
+  const panels = panelsOf(dashboard);
+
+  test('says of every panel what it shows, in which unit, and asks for it', () => {
+    expect(panels.length).toBeGreaterThan(5);
+    for (const { title, description, fieldConfig, targets, datasource } of panels) {
+      expect({ title, length: title.length > 2 }).toMatchObject({ length: true });
+      expect(description ?? '', title).toMatch(/^[A-Z].{20,}\.$/);
+      expect(fieldConfig?.defaults.unit ?? '', title).not.toBe('');
+      expect(datasource?.uid, title).toBe('${datasource}');
+      expect(targets?.map(({ expr }) => expr !== '') ?? [], title).toContain(true);
+      const ids = targets?.map(({ refId }) => refId) ?? [];
+      expect(new Set(ids).size, title).toBe(ids.length);
+    }
+  });
+
+  test('has panels that do not overlap, each with its own number', () => {
+    const all = dashboard.panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]);
+    expect(new Set(all.map(({ id }) => id)).size).toBe(all.length);
+    const taken = new Set<string>();
+    for (const { gridPos, title } of dashboard.panels) {
+      expect(gridPos.x + gridPos.w, title).toBeLessThanOrEqual(24);
+      for (let x = gridPos.x; x < gridPos.x + gridPos.w; x++) {
+        for (let y = gridPos.y; y < gridPos.y + gridPos.h; y++) {
+          expect(taken.has(`${x} ${y}`), `${title} at ${x}, ${y}`).toBe(false);
+          taken.add(`${x} ${y}`);
+        }
+      }
+    }
+  });
+
+  test('uses the variables that it has, and has those that it uses', () => {
+    const had = dashboard.templating.list.map(({ name }) => name);
+    const text = JSON.stringify([dashboard.panels, dashboard.annotations, dashboard.templating]);
+    const used = [...text.matchAll(/\$\{?([a-z]+)\b/g)].map(([, name]) => name);
+    expect([...new Set(used)].sort()).toEqual([...had].sort());
+    expect(had[0]).toBe('datasource');
+  });
+
+  test('links to the others and takes its choices along', () => {
+    expect(dashboard.links).toMatchObject([{ includeVars: true, keepTime: true, tags: ['atelier'] }]);
+    expect(dashboard.tags).toContain('atelier');
+    expect(dashboard.annotations.list.length).toBeGreaterThan(2);
+  });
+
+  test('asks in PromQL for metrics that there are', () => {
+    for (const expr of queriesOf(dashboard)) {
+      const names = metricsOf(expr);
+      expect(names.length, expr).toBeGreaterThan(0);
+      for (const name of names) expect([...METRICS, ...PROCESS_METRICS], expr).toContain(name);
+    }
+  });
+});
+
+test('every metric is on some panel', () => {
+  const shown = new Set(dashboards.flatMap(([, dashboard]) => queriesOf(dashboard)).flatMap(metricsOf));
+  expect(METRICS.filter((name) => !shown.has(name))).toEqual([]);
+});
+
+test('Kubernetes gets every dashboard and provisioning file there is', () => {
+  const { configMapGenerator } = parse(readFileSync(join(GRAFANA, 'kustomization.yaml'), 'utf8')) as {
+    configMapGenerator: { files: string[] }[];
+  };
+  const there = readdirSync(GRAFANA, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    /^(dashboards|provisioning)\/.*\.(json|yaml)$/.test(name),
+  );
+  expect(configMapGenerator.flatMap(({ files }) => files).sort()).toEqual(there.sort());
+});
