@@ -1,10 +1,7 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { loadAssets, type Asset } from './assets.js';
 
-/**
- * Scripts, styles and requests of this origin alone; nothing inline, no frames around it. `data:` is for the empty icon,
- * `blob:` for nothing: downloads are navigations, which this policy does not touch.
- */
+/** Scripts, styles and requests of this origin alone; nothing inline, no frame around it. `data:` is the empty icon. */
 const POLICY = [
   "default-src 'none'",
   "script-src 'self'",

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EventStreamParser } from '../../coordinator/live/page/event-stream.js';
 import { Curve, History, MAX_CURVE_POINTS, TIMELINE_MS } from '../../coordinator/live/page/history.js';
-import type { RunState, WorkerFigures } from '../../coordinator/live/page/state.js';
+import { distinctWorkers, type RunState, type WorkerFigures } from '../../coordinator/live/page/state.js';
 
 describe('the parser of server-sent events', () => {
   const stream = ': hello\nretry: 100\n\nevent: run\ndata: {"a":\ndata: 1}\n\nid: 7\ndata:x\r\n\r\ndata\r\r';
@@ -89,4 +89,25 @@ describe('the history of slots', () => {
     expect(stretches.length).toBeLessThanOrEqual(TIMELINE_MS / 500 + 1);
     expect(stretches[0]?.to).toBeGreaterThan(TIMELINE_MS);
   });
+});
+
+test('a worker that was started again takes the place of the lost one of its name', () => {
+  const worker = (number: number, name: string, state: WorkerFigures['state']): WorkerFigures => ({
+    ...{ worker: number, name, state, slots: 1, busySlots: 0, leases: 0 },
+    ...{ heartbeatAgeSeconds: 0, rowsPerSecond: 0 },
+  });
+  const shown = distinctWorkers([
+    worker(3, 'b', 'ready'),
+    worker(0, 'a', 'lost'),
+    worker(1, 'b', 'ready'),
+    worker(2, 'a', 'ready'),
+    worker(4, 'c', 'lost'),
+    worker(5, 'c', 'lost'),
+  ]);
+  expect(shown.map(({ name, worker: number }) => [name, number])).toEqual([
+    ['b', 1],
+    ['a', 2],
+    ['b#3', 3],
+    ['c', 5],
+  ]);
 });

@@ -36,14 +36,9 @@ export class Api {
     return (await this.fetch(path, 'application/json', all)).json();
   }
 
-  /** The bytes of an event stream. `lastEventId` names the last event that is known. */
-  async stream(
-    path: string,
-    lastEventId: string,
-    signal: AbortSignal,
-  ): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
-    const known: Record<string, string> = lastEventId === '' ? {} : { 'last-event-id': lastEventId };
-    const { body } = await this.fetch(path, 'text/event-stream', signal, known);
+  /** The bytes of an event stream. */
+  async stream(path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+    const { body } = await this.fetch(path, 'text/event-stream', signal);
     if (body === null) throw new ApiError(204, 'the stream is empty');
     return body;
   }
@@ -58,16 +53,11 @@ export class Api {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
-  private async fetch(
-    path: string,
-    accept: string,
-    signal: AbortSignal,
-    more: Record<string, string> = {},
-  ): Promise<Response> {
+  private async fetch(path: string, accept: string, signal: AbortSignal): Promise<Response> {
     const { token } = this;
     const authorization: Record<string, string> = token === null ? {} : { authorization: `Bearer ${token}` };
     const response = await fetch(path, {
-      headers: { accept, ...authorization, ...more },
+      headers: { accept, ...authorization },
       signal,
       cache: 'no-store',
       credentials: 'omit',
@@ -78,12 +68,12 @@ export class Api {
   }
 }
 
-/** What the coordinator says is wrong: its JSON error's message, or its text. */
+/** What the coordinator says is wrong: `{ error }`, or plain text. */
 async function complaint(response: Response): Promise<string> {
   const text = (await response.text().catch(() => '')).slice(0, 500);
   try {
-    const { message } = JSON.parse(text) as { message?: unknown };
-    if (typeof message === 'string') return message;
+    const { error } = JSON.parse(text) as { error?: unknown };
+    if (typeof error === 'string') return error;
   } catch {
     // Plain text.
   }

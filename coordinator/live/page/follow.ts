@@ -1,6 +1,6 @@
 import { ApiError, runPath, type Api } from './api.js';
 import { EventStreamParser, type ServerEvent } from './event-stream.js';
-import type { LogLine, RunState } from './state.js';
+import { isOver, type LogLine, type RunState } from './state.js';
 
 /** Silence after which a stream counts as dead: the coordinator sends something far more often. */
 const SILENCE_MS = 30_000;
@@ -15,32 +15,35 @@ export type Link =
   /** The token is not (or no longer) good. */
   | { readonly kind: 'refused'; readonly reason: string }
   /** The coordinator does not know this run, or not yet: one that was started again needs a moment. */
-  | { readonly kind: 'gone' };
+  | { readonly kind: 'gone' }
+  /** The run is over, and its stream with it. */
+  | { readonly kind: 'over' };
 
 export interface Follower {
+  /** `open`: all lines of the log come once more. */
   linked(link: Link): void;
   run(state: RunState): void;
   log(line: LogLine): void;
 }
 
-/** Follows the stream of a run until `signal` ends it, and connects again for as long as it takes. */
+/** Follows a run until it is over or `signal` ends it, and connects again for as long as it takes. */
 export async function follow(api: Api, run: string, follower: Follower, signal: AbortSignal): Promise<void> {
   let failures = 0;
-  let lastEventId = '';
-  const onEvent = (event: ServerEvent): void => {
+  const seen = { isOver: false };
+  const onEvent = ({ event, data }: ServerEvent): void => {
     failures = 0;
-    // A log line that came before the connection broke may come again.
-    const isRepeated = event.event === 'log' && event.id !== '' && Number(event.id) <= Number(lastEventId);
-    if (event.id !== '') lastEventId = event.id;
-    if (event.event === 'run') follower.run(JSON.parse(event.data) as RunState);
-    else if (event.event === 'log' && !isRepeated) follower.log(JSON.parse(event.data) as LogLine);
+    if (event === 'run') {
+      const state = JSON.parse(data) as RunState;
+      seen.isOver = isOver(state.status);
+      follower.run(state);
+    } else if (event === 'log') follower.log(JSON.parse(data) as LogLine);
   };
   follower.linked({ kind: 'connecting' });
   while (!isAborted(signal)) {
     let reason = 'the coordinator closed the stream';
     let isGone = false;
     try {
-      await readStream(api, run, lastEventId, signal, () => follower.linked({ kind: 'open' }), onEvent);
+      await readStream(api, run, signal, () => follower.linked({ kind: 'open' }), onEvent);
     } catch (error) {
       reason = error instanceof Error ? error.message : String(error);
       const status = error instanceof ApiError ? error : undefined;
@@ -51,6 +54,10 @@ export async function follow(api: Api, run: string, follower: Follower, signal: 
       isGone = status?.status === 404;
     }
     if (isAborted(signal)) return;
+    if (seen.isOver) {
+      follower.linked({ kind: 'over' });
+      return;
+    }
     follower.linked(isGone ? { kind: 'gone' } : { kind: 'lost', reason });
     const longest = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** failures++);
     await pause(longest * (0.5 + Math.random() / 2), signal);
@@ -60,7 +67,6 @@ export async function follow(api: Api, run: string, follower: Follower, signal: 
 async function readStream(
   api: Api,
   run: string,
-  lastEventId: string,
   signal: AbortSignal,
   onOpen: () => void,
   onEvent: (event: ServerEvent) => void,
@@ -71,7 +77,7 @@ async function readStream(
     const all = AbortSignal.any([signal, silence.signal]);
     const parser = new EventStreamParser();
     const decoder = new TextDecoder();
-    const bytes = await api.stream(`${runPath(run)}/stream`, lastEventId, all);
+    const bytes = await api.stream(`${runPath(run)}/stream`, all);
     onOpen();
     for await (const chunk of bytes) {
       clearTimeout(timer);

@@ -17,18 +17,22 @@ const TONES: Readonly<Record<string, Tone>> = {
 
 /** The end of `events.jsonl`. Stays at its end unless the reader has scrolled up. */
 export class LogView {
-  constructor(private readonly list: HTMLElement) {}
+  constructor(
+    /** What scrolls. */
+    private readonly box: HTMLElement,
+    private readonly list: HTMLElement,
+  ) {}
 
   clear(): void {
     this.list.replaceChildren();
   }
 
   add(lines: readonly LogLine[]): void {
-    const { list } = this;
-    const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+    const { box, list } = this;
+    const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 24;
     list.append(...lines.slice(-MAX_LINES).map(item));
     while (list.childElementCount > MAX_LINES) list.firstElementChild?.remove();
-    if (isAtEnd) list.scrollTop = list.scrollHeight;
+    if (isAtEnd) box.scrollTop = box.scrollHeight;
   }
 }
 

@@ -2,7 +2,7 @@
 import { Api, ApiError } from './api.js';
 import { byId, setText, setTone } from './dom.js';
 import { follow, type Link } from './follow.js';
-import { chosenRun, RunList } from './run-list.js';
+import { chosenRun, inOrder, RunList } from './run-list.js';
 import { RunView } from './run-view.js';
 import { isOver, type RunLine } from './state.js';
 
@@ -23,14 +23,16 @@ const nothing = byId('nothing', HTMLElement);
 type Page =
   | { readonly kind: 'signed-out' }
   | { readonly kind: 'no-run' }
-  | { readonly kind: 'following'; readonly run: string; readonly stop: AbortController };
+  | { readonly kind: 'following'; readonly run: string; readonly stop: AbortController }
+  /** It is over; the coordinator may take it up again. */
+  | { readonly kind: 'looking-back'; readonly run: string };
 
 let page: Page = { kind: 'no-run' };
 
 function turnTo(next: Page): void {
   if (page.kind === 'following') page.stop.abort();
   page = next;
-  if (next.kind !== 'following') view.clear();
+  if (next.kind === 'signed-out' || next.kind === 'no-run') view.clear();
   login.hidden = next.kind !== 'signed-out';
   app.hidden = next.kind === 'signed-out';
   nothing.hidden = next.kind !== 'no-run';
@@ -46,8 +48,10 @@ function askForToken(reason: string): void {
   tokenField.focus();
 }
 
-function showRun(name: string): void {
+/** @param goesOn as the list says */
+function showRun(name: string, goesOn: boolean): void {
   if (page.kind === 'following' && page.run === name) return;
+  if (page.kind === 'looking-back' && page.run === name && !goesOn) return;
   view.clear();
   const stop = new AbortController();
   turnTo({ kind: 'following', run: name, stop });
@@ -57,28 +61,33 @@ function showRun(name: string): void {
       view.show(state);
     },
     log: (line: Parameters<typeof view.addLine>[0]) => view.addLine(line),
-    linked: (state: Link) => onLink(state),
+    linked: (state: Link) => onLink(name, state),
   };
   void follow(api, name, follower, stop.signal);
 }
 
-function onLink(state: Link): void {
+function onLink(run: string, state: Link): void {
   setTone(link, state.kind === 'lost' || state.kind === 'gone' ? 'bad' : 'calm');
   switch (state.kind) {
     case 'connecting':
       setText(link, 'Connecting');
       break;
     case 'open':
+      view.clearLog();
       setText(link, 'Connected: figures come as training goes');
       break;
     case 'lost':
-      setText(link, `Connection lost: trying again every few seconds`);
+      setText(link, 'Connection lost: trying again every few seconds');
       break;
     case 'refused':
       askForToken(state.reason);
       break;
     case 'gone':
       setText(link, 'The coordinator does not know this run (any more)');
+      break;
+    case 'over':
+      setText(link, 'Connected: this run is over');
+      turnTo({ kind: 'looking-back', run });
       break;
   }
 }
@@ -87,18 +96,24 @@ function onLink(state: Link): void {
 async function refreshList(): Promise<void> {
   if (page.kind === 'signed-out') return;
   try {
-    const { runs } = (await api.json('api/v1/runs', new AbortController().signal)) as { runs: RunLine[] };
+    const answer = (await api.json('api/v1/runs', new AbortController().signal)) as { runs: RunLine[] };
+    const runs = inOrder(answer.runs);
     const wanted = chosenRun(location.hash) ?? defaultRun(runs);
     list.update(runs, wanted);
     if (wanted === null) {
-      if (page.kind === 'following') turnTo({ kind: 'no-run' });
-      else turnTo({ kind: 'no-run' });
+      turnTo({ kind: 'no-run' });
       setTone(link, 'calm');
       setText(link, 'Connected');
-    } else showRun(wanted);
+    } else {
+      showRun(
+        wanted,
+        runs.some(({ name, status }) => name === wanted && !isOver(status)),
+      );
+    }
   } catch (error) {
     if (error instanceof ApiError && error.isRefusal) askForToken(error.message);
     else if (page.kind !== 'following') {
+      // Who follows a run says so itself.
       setTone(link, 'bad');
       setText(link, 'The coordinator does not answer: trying again every few seconds');
     }
@@ -106,14 +121,15 @@ async function refreshList(): Promise<void> {
 }
 
 function defaultRun(runs: readonly RunLine[]): string | null {
-  const isKnown = page.kind === 'following' ? page.run : null;
-  if (runs.some(({ name }) => name === isKnown)) return isKnown;
-  return (runs.find(({ status }) => !isOver(status)) ?? runs[0])?.name ?? null;
+  const shown = 'run' in page ? page.run : null;
+  if (runs.some(({ name }) => name === shown)) return shown;
+  return runs[0]?.name ?? null;
 }
 
 login.addEventListener('submit', (event) => {
   event.preventDefault();
-  api.token = tokenField.value.trim();
+  // `atelier token create` prints a whole command line.
+  api.token = /atelier1\.\S+/.exec(tokenField.value)?.[0] ?? tokenField.value.trim();
   tokenField.value = '';
   turnTo({ kind: 'no-run' });
   void refreshList();

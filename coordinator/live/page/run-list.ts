@@ -1,8 +1,13 @@
 import { make, setText, setTone } from './dom.js';
-import { toneOf, type RunLine } from './state.js';
+import { isOver, toneOf, type RunLine } from './state.js';
 
-/** Runs listed, the newest first. */
 const MAX_RUNS = 50;
+
+/** Those that go on first, then the newest: names begin with the time. */
+export const inOrder = (runs: readonly RunLine[]): RunLine[] =>
+  [...runs].sort(
+    (a, b) => Number(isOver(a.status)) - Number(isOver(b.status)) || b.name.localeCompare(a.name, 'en'),
+  );
 
 interface Item {
   readonly item: HTMLLIElement;
@@ -33,8 +38,11 @@ export class RunList {
       setText(entry.badge, run.status);
       setTone(entry.badge, toneOf(run.status));
       entry.bar.value = run.progress;
-      if (run.name === chosen) entry.link.setAttribute('aria-current', 'page');
-      else entry.link.removeAttribute('aria-current');
+      if (run.name !== chosen) entry.link.removeAttribute('aria-current');
+      else if (!entry.link.hasAttribute('aria-current')) {
+        entry.link.setAttribute('aria-current', 'page');
+        entry.item.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+      }
     }
   }
 

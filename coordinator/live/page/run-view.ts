@@ -10,6 +10,7 @@ import { LogView } from './log-view.js';
 import { Numbers } from './numbers.js';
 import { Redraw } from './redraw.js';
 import {
+  distinctWorkers,
   isOver,
   toneOf,
   trialName,
@@ -40,7 +41,7 @@ export class RunView {
   private readonly numbers = new Numbers(byId('numbers', HTMLElement));
   private readonly curves = new Curves(byId('loss', HTMLElement), byId('accuracy', HTMLElement));
   private readonly timeline = new Timeline(byId('timeline', HTMLElement));
-  private readonly log = new LogView(byId('log', HTMLElement));
+  private readonly log = new LogView(byId('log', HTMLElement), byId('log-lines', HTMLElement));
   private readonly redraw = new Redraw(() => this.draw());
   private readonly chips = new TrialChips(byId('chips', HTMLElement), () => this.redraw.request());
   private readonly epochs: EpochsTable;
@@ -72,13 +73,18 @@ export class RunView {
   clear(): void {
     this.run = null;
     this.history = new History();
-    this.newLines = [];
-    this.log.clear();
     this.chips.clear();
+    this.clearLog();
     this.section.hidden = true;
   }
 
-  show(run: RunState): void {
+  clearLog(): void {
+    this.newLines = [];
+    this.log.clear();
+  }
+
+  show(state: RunState): void {
+    const run = { ...state, workers: distinctWorkers(state.workers) };
     announce(this.announcer, this.run, run);
     this.run = run;
     this.history.add(run, Date.now());
@@ -123,14 +129,14 @@ export class RunView {
         { title: 'State', kind: 'badge', value: ({ status }) => status },
         { title: 'Epoch', kind: NUMBER, value: ({ epoch, epochs }) => `${epoch} of ${epochs}` },
         {
-          title: 'Steps of the epoch',
+          title: 'This epoch',
           kind: 'progress',
           value: ({ step, steps }) => step / Math.max(1, steps),
         },
         { title: 'Loss now', kind: NUMBER, value: (trial) => loss(trial.loss) },
-        { title: 'Validation loss', kind: NUMBER, value: (trial) => loss(last(trial)?.valLoss ?? null) },
+        { title: 'Val. loss', kind: NUMBER, value: (trial) => loss(last(trial)?.valLoss ?? null) },
         {
-          title: 'Validation accuracy',
+          title: 'Val. accuracy',
           kind: NUMBER,
           value: (trial) => percent(last(trial)?.valAccuracy ?? null, 2),
         },
@@ -151,7 +157,7 @@ function workersTable(): LiveTable<WorkerFigures> {
       { title: 'Rows/s', kind: NUMBER, value: ({ rowsPerSecond }) => count(rowsPerSecond) },
       { title: 'Leases', kind: NUMBER, value: ({ leases }) => leases },
       {
-        title: 'Last heard of',
+        title: 'Heard of',
         kind: NUMBER,
         value: ({ heartbeatAgeSeconds }) => `${heartbeatAgeSeconds.toFixed(0)} s ago`,
       },

@@ -91,3 +91,19 @@ export const trialName = ({ fold }: TrialState, trials: number): string => {
   if (fold !== null) return `Fold ${fold}`;
   return trials > 1 ? 'Final fit' : 'Model';
 };
+
+/**
+ * The workers with names of their own. One that was started again takes the place of the lost one that had its name; two
+ * that are both here are told apart by their numbers.
+ */
+export function distinctWorkers(workers: readonly WorkerFigures[]): readonly WorkerFigures[] {
+  const here = new Set(workers.filter(({ state }) => state !== 'lost').map(({ name }) => name));
+  const kept = new Map<string, WorkerFigures>();
+  for (const worker of [...workers].sort((a, b) => a.worker - b.worker)) {
+    const { name, state } = worker;
+    if (state === 'lost' && here.has(name)) continue;
+    if (state !== 'lost' && kept.has(name)) kept.set(`${name}#${worker.worker}`, worker);
+    else kept.set(name, worker);
+  }
+  return [...kept].map(([name, worker]) => ({ ...worker, name }));
+}

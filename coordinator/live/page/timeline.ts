@@ -6,6 +6,8 @@ import type { Theme } from './theme.js';
 
 const ROW_PX = 30;
 const AXIS_PX = 34;
+const LETTER_PX = 8;
+const MOST_LABEL_PX = 160;
 /** Of a row's height; the rest is space between rows. */
 const BAR = 0.72;
 
@@ -27,7 +29,8 @@ export class Timeline {
       })),
     );
     const label = { color: theme.quiet };
-    const labelPx = Math.min(150, Math.max(60, this.chart.width * 0.22));
+    const longest = Math.max(1, ...names.map(({ length }) => length));
+    const labelPx = Math.min(longest * LETTER_PX, MOST_LABEL_PX, this.chart.width * 0.3);
     const option = {
       grid: { left: labelPx + 8, right: 14, top: 2, bottom: AXIS_PX - 6 },
       tooltip: { show: false },
