@@ -205,6 +205,20 @@ export const overview: DashboardSpec = {
             { expr: rateOrZero('reason', 'atelier_logins_refused_total'), legend: 'login {{reason}}' },
           ],
         }),
+        timeseries({
+          title: 'Alerts that fire',
+          description: 'Alerts of deploy/prometheus/rules, by name. Each has a page in docs/runbooks.',
+          unit: 'none',
+          width: 24,
+          height: 5,
+          min: 0,
+          queries: [
+            {
+              expr: 'count by (alertname) (ALERTS{alertname=~"Atelier.+",alertstate="firing"}) or vector(0)',
+              legend: '{{alertname}}',
+            },
+          ],
+        }),
       ],
     },
   ],

@@ -62,9 +62,10 @@ export const training: DashboardSpec = {
         }),
         stat({
           title: 'Oldest checkpoint',
-          description: 'How much work of a trial would be lost if the coordinator died now.',
+          description:
+            'How much work of a trial would be lost if the coordinator died now; 0 when no trial trains.',
           unit: 's',
-          queries: [{ expr: `max(atelier_checkpoint_age_seconds{${TRIAL}})`, legend: 'age' }],
+          queries: [{ expr: `max(atelier_checkpoint_age_seconds{${TRIAL}}) or vector(0)`, legend: 'age' }],
         }),
       ],
     },
@@ -103,9 +104,9 @@ export const training: DashboardSpec = {
           unit: 'none',
           queries: [
             { expr: stateNumber('trial', 'atelier_trial_status', TRIAL), legend: 'State', states: STATES },
-            { expr: `max by (trial) (atelier_trial_epoch{${TRIAL}})`, legend: 'Epoch' },
+            { expr: `max by (trial) (atelier_trial_epoch{${TRIAL}})`, legend: 'Epochs done' },
             { expr: `max by (trial) (atelier_trial_epochs{${TRIAL}})`, legend: 'Epochs' },
-            { expr: `max by (trial) (atelier_trial_step{${TRIAL}})`, legend: 'Step' },
+            { expr: `max by (trial) (atelier_trial_step{${TRIAL}})`, legend: 'Steps done' },
             { expr: `max by (trial) (atelier_trial_steps{${TRIAL}})`, legend: 'Steps' },
             { expr: `max by (trial) (atelier_trial_loss{${TRIAL},split="train"})`, legend: 'Loss' },
             {

@@ -114,6 +114,7 @@ export const workers: DashboardSpec = {
               legend: 'Slots at work',
               unit: 'percentunit',
             },
+            { expr: `max by (worker) (atelier_worker_slots{${WORKER}})`, legend: 'Slots' },
             { expr: `max by (worker) (atelier_worker_leases{${WORKER}})`, legend: 'Units it owes' },
             {
               expr: `max by (worker) (atelier_worker_rows_total{${WORKER}})`,

@@ -10,7 +10,7 @@ export const METRICS: readonly string[] = [
   'bytes_total frames_total socket_buffered_bytes',
   'checkpoints_total checkpoint_age_seconds checkpoint_bytes',
   'checkpoint_seconds_bucket checkpoint_seconds_sum checkpoint_seconds_count',
-  'worker_resident_memory_bytes worker_info worker_rows_total worker_leases',
+  'worker_slots worker_resident_memory_bytes worker_info worker_rows_total worker_leases',
   'frames_rejected_total logins_refused_total',
   'worker_tensors worker_tensor_bytes event_loop_lag_seconds worker_event_loop_lag_seconds',
   'disk_free_bytes build_info',
@@ -18,8 +18,9 @@ export const METRICS: readonly string[] = [
   .flatMap((line) => line.split(' '))
   .map((name) => `atelier_${name}`);
 
-/** prom-client's own, with our prefix. */
+/** prom-client's own, with our prefix, and Prometheus' own. */
 export const PROCESS_METRICS: readonly string[] = [
+  'ALERTS',
   'atelier_process_cpu_seconds_total',
   'atelier_process_resident_memory_bytes',
   'atelier_nodejs_heap_size_used_bytes',
