@@ -1,5 +1,6 @@
 import type { Clock } from '../../shared/clock.js';
 import type { Cluster } from '../cluster.js';
+import { livePage } from '../live/live-page.js';
 import type { RunSource } from '../run-view.js';
 import type { RoutePlugin } from './app.js';
 import { healthRoutes } from './health.js';
@@ -18,4 +19,9 @@ export const coordinatorRoutes = ({
   readonly clock: Clock;
   /** Why no run can be taken in now; null: one can. */
   readonly readiness?: () => string | null;
-}): RoutePlugin[] => [healthRoutes(readiness), runRoutes(runs, clock), workerRoutes(() => cluster.workers())];
+}): RoutePlugin[] => [
+  healthRoutes(readiness),
+  runRoutes(runs, clock),
+  workerRoutes(() => cluster.workers()),
+  livePage,
+];

@@ -98,6 +98,8 @@ export function someRun(name: string, epoch: number, folds = 5, workers = 2): Ru
   const lossAt = (fold: number, at: number): number => 0.3 + 1.9 * Math.exp(-at / 2) + 0.02 * fold;
   return {
     name,
+    reason: null,
+    weightsSha256: null,
     status: epoch >= epochs ? 'done' : 'running',
     startedAt: '2026-01-05T10:00:00.000Z',
     progress: Math.min(1, epoch / epochs),
@@ -125,6 +127,7 @@ export function someRun(name: string, epoch: number, folds = 5, workers = 2): Ru
     workers: Array.from({ length: workers }, (_, worker) => ({
       worker,
       name: `local-${worker}`,
+      host: 'here',
       state: 'ready',
       slots: 2,
       busySlots: Math.round(1 + Math.sin(epoch * 40 + worker)),
@@ -132,6 +135,6 @@ export function someRun(name: string, epoch: number, folds = 5, workers = 2): Ru
       leases: 2,
       rowsPerSecond: 2_000 + 10 * worker,
     })),
-    counts: { workersLost: 0, reconnects: 0, speculated: 0, late: 0, resumes: 0 },
+    counts: { workersLost: 0, reconnects: 0, speculated: 0, late: 0, resumes: 0, retries: 0 },
   };
 }

@@ -93,7 +93,7 @@ describe('the history of slots', () => {
 
 test('a worker that was started again takes the place of the lost one of its name', () => {
   const worker = (number: number, name: string, state: WorkerFigures['state']): WorkerFigures => ({
-    ...{ worker: number, name, state, slots: 1, busySlots: 0, leases: 0 },
+    ...{ worker: number, name, host: 'here', state, slots: 1, busySlots: 0, leases: 0 },
     ...{ heartbeatAgeSeconds: 0, rowsPerSecond: 0 },
   });
   const shown = distinctWorkers([

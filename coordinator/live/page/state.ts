@@ -1,59 +1,11 @@
-/** What the API says of a run; the coordinator's own words (`GET /api/v1/runs/:run`). */
+import type { RunListItem, RunState, RunStatus, TrialState, WorkerStatus } from '../../../shared/api.js';
 
-export type RunStatus = 'queued' | 'waiting' | 'running' | 'done' | 'failed' | 'stopped';
-export type WorkerState = 'joining' | 'ready' | 'leaving' | 'lost';
-
-export interface EpochFigures {
-  readonly epoch: number;
-  readonly loss: number;
-  readonly accuracy: number;
-  readonly valLoss: number | null;
-  readonly valAccuracy: number | null;
-  readonly learningRate: number;
-  readonly seconds: number;
-}
-
-export interface TrialState {
-  readonly trial: number;
-  /** Null for a plain run and for the final fit. */
-  readonly fold: number | null;
-  readonly status: string;
-  /** Epochs begun and wanted; steps done and wanted of this epoch. */
-  readonly epoch: number;
-  readonly epochs: number;
-  readonly step: number;
-  readonly steps: number;
-  /** Mean over this epoch so far; null before its first step. */
-  readonly loss: number | null;
-  readonly epochsDone: readonly EpochFigures[];
-}
-
-export interface WorkerFigures {
-  readonly worker: number;
-  readonly name: string;
-  readonly state: WorkerState;
-  readonly slots: number;
-  readonly busySlots: number;
-  readonly heartbeatAgeSeconds: number;
-  readonly leases: number;
-  readonly rowsPerSecond: number;
-}
-
+// What the API says, in the coordinator's own words.
+export type { RunState, RunStatus, TrialState };
+export type EpochFigures = TrialState['epochsDone'][number];
+export type WorkerFigures = WorkerStatus;
 /** The line of a run in the list. */
-export interface RunLine {
-  readonly name: string;
-  readonly status: RunStatus;
-  readonly progress: number;
-}
-
-export interface RunState extends RunLine {
-  readonly startedAt: string | number | null;
-  readonly etaSeconds: number | null;
-  readonly imagesPerSecond: number;
-  readonly trials: readonly TrialState[];
-  readonly workers: readonly WorkerFigures[];
-  readonly counts: Readonly<Record<string, number>>;
-}
+export type RunLine = Pick<RunListItem, 'name' | 'status' | 'progress'>;
 
 /** A line of `events.jsonl`. */
 export interface LogLine {
@@ -96,7 +48,7 @@ export const trialName = ({ fold }: TrialState, trials: number): string => {
  * The workers with names of their own. One that was started again takes the place of the lost one that had its name; two
  * that are both here are told apart by their numbers.
  */
-export function distinctWorkers(workers: readonly WorkerFigures[]): readonly WorkerFigures[] {
+export function distinctWorkers(workers: readonly WorkerFigures[]): WorkerFigures[] {
   const here = new Set(workers.filter(({ state }) => state !== 'lost').map(({ name }) => name));
   const kept = new Map<string, WorkerFigures>();
   for (const worker of [...workers].sort((a, b) => a.worker - b.worker)) {
