@@ -20,13 +20,4 @@ export class Chart {
     if (this.host.clientWidth === 0) return;
     this.chart.setOption({ animation: false, ...option }, { replaceMerge: ['series'], silent: true });
   }
-
-  /** In pixels. */
-  set height(height: number) {
-    this.host.style.height = `${height}px`;
-  }
-
-  get width(): number {
-    return this.host.clientWidth;
-  }
 }

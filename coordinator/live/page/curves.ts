@@ -5,6 +5,8 @@ import { MAX_CURVE_POINTS, type History, type Point } from './history.js';
 import { trialName, type EpochFigures, type RunState, type TrialState } from './state.js';
 import type { Theme } from './theme.js';
 
+/** How often the curve of the epoch in work grows. */
+const LIVE_INTERVAL_MS = 2_000;
 /** Few epochs are marked, for a line of one point is no line. */
 const MAX_MARKED_EPOCHS = 25;
 
@@ -39,19 +41,33 @@ export interface CurvesInput {
 export class Curves {
   private readonly loss: Chart;
   private readonly accuracy: Chart;
+  private drawnEpochs = '';
+  private drawnAt = 0;
 
   constructor(lossHost: HTMLElement, accuracyHost: HTMLElement) {
     this.loss = new Chart(lossHost);
     this.accuracy = new Chart(accuracyHost);
   }
 
-  draw(input: CurvesInput): void {
+  /** @param now milliseconds */
+  draw(input: CurvesInput, now: number): void {
     const { run, history, hidden } = input;
     const shown = run.trials.filter(({ trial }) => !hidden.has(trial));
+    // Epochs change rarely; drawing them costs most of what the page costs.
+    const epochs = JSON.stringify([
+      run.name,
+      input.theme,
+      shown.map((each) => [each.trial, each.epochsDone.length]),
+    ]);
+    const isNew = epochs !== this.drawnEpochs;
+    if (!isNew && now - this.drawnAt < LIVE_INTERVAL_MS) return;
+    this.drawnAt = now;
     const live = shown.map((trial) =>
       thin(history.losses.get(trial.trial)?.points ?? [], trial, input.theme),
     );
     this.loss.show(optionOf(LOSS, shown, input, live), describe(LOSS, shown, run));
+    if (!isNew) return;
+    this.drawnEpochs = epochs;
     this.accuracy.show(optionOf(ACCURACY, shown, input, []), describe(ACCURACY, shown, run));
   }
 }

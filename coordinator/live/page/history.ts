@@ -1,7 +1,7 @@
 import type { RunState, WorkerFigures } from './state.js';
 
 /** Points kept of a live curve; beyond, every second one goes. */
-export const MAX_CURVE_POINTS = 400;
+export const MAX_CURVE_POINTS = 200;
 /** What the timeline of slots shows. */
 export const TIMELINE_MS = 120_000;
 /** Workers drawn in the timeline and listed. */

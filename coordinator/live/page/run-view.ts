@@ -113,7 +113,7 @@ export class RunView {
     this.chips.update(run.trials);
     this.epochs.update(run, this.chips.hidden);
     this.files.update(run);
-    this.curves.draw({ run, history, hidden: this.chips.hidden, theme });
+    this.curves.draw({ run, history, hidden: this.chips.hidden, theme }, now);
     this.timeline.draw(history, theme, now);
     if (this.newLines.length > 0) this.log.add(this.newLines.splice(0));
   }
