@@ -17,7 +17,9 @@ describe('atelier dashboards', () => {
     }
     expect(readdirSync(out).sort()).toEqual(readdirSync(KEPT).sort());
     for (const name of readdirSync(out)) {
-      expect(readFileSync(join(out, name), 'utf8') === readFileSync(join(KEPT, name), 'utf8'), name).toBe(true);
+      expect(readFileSync(join(out, name), 'utf8') === readFileSync(join(KEPT, name), 'utf8'), name).toBe(
+        true,
+      );
     }
   });
 
