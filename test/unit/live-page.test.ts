@@ -105,8 +105,8 @@ test('a worker that was started again takes the place of the lost one of its nam
     worker(5, 'c', 'lost'),
   ]);
   expect(shown.map(({ name, worker: number }) => [name, number])).toEqual([
-    ['b', 1],
     ['a', 2],
+    ['b', 1],
     ['b#3', 3],
     ['c', 5],
   ]);

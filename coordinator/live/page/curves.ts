@@ -7,6 +7,8 @@ import type { Theme } from './theme.js';
 
 /** How often the curve of the epoch in work grows. */
 const LIVE_INTERVAL_MS = 2_000;
+const LEAST_EPOCHS = 5;
+const ROOM = 1.3;
 /** Few epochs are marked, for a line of one point is no line. */
 const MAX_MARKED_EPOCHS = 25;
 
@@ -122,7 +124,6 @@ function optionOf(
       },
     ];
   });
-  const epochs = Math.max(1, ...run.trials.map((trial) => trial.epochs));
   const label = { color: theme.quiet };
   return {
     grid: { left: 8, right: 14, top: 14, bottom: 26, containLabel: true },
@@ -133,7 +134,7 @@ function optionOf(
       nameGap: 24,
       nameTextStyle: label,
       min: 0,
-      max: epochs,
+      max: shownEpochs(run.trials),
       minInterval: 1,
       axisLabel: label,
       axisLine: { lineStyle: { color: theme.line } },
@@ -161,6 +162,13 @@ function optionOf(
     },
     series: [...live, ...series],
   };
+}
+
+/** What has been, and some room: long runs are not squeezed into the left edge while they are young. */
+function shownEpochs(trials: readonly TrialState[]): number {
+  const begun = Math.max(1, ...trials.map(({ epoch }) => epoch));
+  const wanted = Math.max(1, ...trials.map(({ epochs }) => epochs));
+  return Math.min(wanted, Math.max(LEAST_EPOCHS, Math.ceil(begun * ROOM)));
 }
 
 interface TooltipItem {

@@ -3,7 +3,7 @@ import { Curves } from './curves.js';
 import { byId, setText, setTone } from './dom.js';
 import { EpochsTable } from './epochs-table.js';
 import { FilesView } from './files-view.js';
-import { count, loss, percent } from './format.js';
+import { count, loss, NOTHING, percent } from './format.js';
 import { History, MAX_WORKERS_SHOWN } from './history.js';
 import { LiveTable } from './live-table.js';
 import { LogView } from './log-view.js';
@@ -153,7 +153,11 @@ function workersTable(): LiveTable<WorkerFigures> {
     columns: [
       { title: 'Worker', value: ({ name }) => name },
       { title: 'State', kind: 'badge', value: ({ state }) => state },
-      { title: 'Slots at work', kind: NUMBER, value: ({ busySlots, slots }) => `${busySlots} of ${slots}` },
+      {
+        title: 'Slots at work',
+        kind: NUMBER,
+        value: ({ state, busySlots, slots }) => (state === 'lost' ? NOTHING : `${busySlots} of ${slots}`),
+      },
       { title: 'Rows/s', kind: NUMBER, value: ({ rowsPerSecond }) => count(rowsPerSecond) },
       { title: 'Leases', kind: NUMBER, value: ({ leases }) => leases },
       {

@@ -45,7 +45,7 @@ export const trialName = ({ fold }: TrialState, trials: number): string => {
 };
 
 /**
- * The workers with names of their own. One that was started again takes the place of the lost one that had its name; two
+ * The workers by name, each with one of its own. One that was started again takes the place of the lost one that had its name; two
  * that are both here are told apart by their numbers.
  */
 export function distinctWorkers(workers: readonly WorkerFigures[]): WorkerFigures[] {
@@ -57,5 +57,7 @@ export function distinctWorkers(workers: readonly WorkerFigures[]): WorkerFigure
     if (state !== 'lost' && kept.has(name)) kept.set(`${name}#${worker.worker}`, worker);
     else kept.set(name, worker);
   }
-  return [...kept].map(([name, worker]) => ({ ...worker, name }));
+  return [...kept]
+    .map(([name, worker]) => ({ ...worker, name }))
+    .sort((a, b) => a.name.localeCompare(b.name, 'en', { numeric: true }));
 }
