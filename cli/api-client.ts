@@ -1,6 +1,6 @@
 import { request as requestPlain, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as requestTls } from 'node:https';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { MAX_BODY_BYTES, Problem } from '../shared/api.js';
 import { AtelierError, messageOf, type ErrorCode } from '../shared/errors.js';
 import { NEXT_HEADER } from '../coordinator/http/runs.js';

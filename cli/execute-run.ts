@@ -9,7 +9,7 @@ import { RunDirectory } from '../coordinator/run-directory.js';
 import type { Execution } from '../coordinator/service/service.js';
 import { tensorBoardObserver } from '../coordinator/tensorboard/run-writer.js';
 import { systemClock } from '../shared/clock.js';
-import { AtelierError } from '../shared/errors.js';
+import type { AtelierError } from '../shared/errors.js';
 import { loadMaterial } from './run-on-cluster.js';
 import { manifest, writeResults } from './train.js';
 
