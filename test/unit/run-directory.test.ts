@@ -83,10 +83,16 @@ describe('a run directory', () => {
     atelierError('usage', () => made(path));
   });
 
+  /** A run's folder as another process left it. */
+  const left = (name: string, owner: string): RunDirectory => {
+    const { path } = made(join(folder, name));
+    writeFileSync(join(path, 'config.json'), '{}');
+    writeFileSync(join(path, 'lock'), owner);
+    return RunDirectory.existing(path);
+  };
+
   test('that a living process holds is refused, and the process is named', () => {
-    const directory = made(join(folder, 'held'));
-    const lock = join(directory.path, 'lock');
-    writeFileSync(lock, JSON.stringify({ pid: process.ppid, host: hostname() }));
+    const directory = left('held', JSON.stringify({ pid: process.ppid, host: hostname() }));
     expect(atelierError('usage', () => directory.lock()).message).toContain(
       `in use by process ${process.ppid}`,
     );
@@ -96,9 +102,8 @@ describe('a run directory', () => {
     ['that is gone', JSON.stringify({ pid: 2 ** 22 + 1, host: hostname() })],
     ['that died before it had said who it is', ''],
   ])('is taken over from a process %s', (_name, owner) => {
-    const directory = made(join(folder, `gone-${owner.length}`));
+    const directory = left(`gone-${owner.length}`, owner);
     const lock = join(directory.path, 'lock');
-    writeFileSync(lock, owner);
     directory.lock();
     expect(JSON.parse(readFileSync(lock, 'utf8'))).toMatchObject({ pid: process.pid });
     directory.unlock();
