@@ -2,19 +2,21 @@ import { Option, type Command } from 'commander';
 import { Cluster } from '../coordinator/cluster.js';
 import { coordinatorRoutes } from '../coordinator/http/routes.js';
 import { submissionRoutes } from '../coordinator/http/submissions.js';
+import { metricRoutes } from '../coordinator/metrics/metric-routes.js';
 import { CoordinatorServer, parseListen } from '../coordinator/server.js';
 import { RunsFolder } from '../coordinator/service/runs-folder.js';
 import { CONCURRENT_RUNS, MAX_QUEUED_RUNS, RunService } from '../coordinator/service/service.js';
 import { systemClock } from '../shared/clock.js';
 import { ExitCode } from '../shared/errors.js';
 import { executeRun } from './execute-run.js';
+import { addMetricsOptions, coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { parseCount } from './numbers.js';
 import { addSecurityOptions, serverSecurity, type SecurityFlags } from './security.js';
 
 const MAX_CONCURRENT_RUNS = 64;
 const MOST_QUEUED_RUNS = 10_000;
 
-interface CoordinatorFlags extends SecurityFlags {
+interface CoordinatorFlags extends SecurityFlags, MetricsFlags {
   readonly listen: string;
   readonly runs: string;
   readonly concurrentRuns: string;
@@ -38,6 +40,7 @@ export function addCoordinatorCommand(program: Command): void {
     .option('--concurrent-runs <n>', 'runs at the same time', String(CONCURRENT_RUNS))
     .option('--queue <n>', 'runs that may wait', String(MAX_QUEUED_RUNS));
   addSecurityOptions(command);
+  addMetricsOptions(command);
   command.action(async (flags: CoordinatorFlags) => {
     process.exitCode = await coordinate(flags, process.env);
     // Timers of workers that may come back are of no use now.
@@ -56,26 +59,31 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
   const folder = RunsFolder.open(flags.runs);
   try {
     const cluster = new Cluster(clock);
+    const metrics = coordinatorMetrics(cluster, folder.path);
     const service = new RunService({
       ...{ folder, clock, concurrentRuns, maxQueued, say },
-      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, env, say }),
+      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, metrics, env, say }),
       hasWorkers: () => cluster.hasWorkers,
     });
     const server = await CoordinatorServer.listen({
-      ...{ listen, security, listener: cluster, clock },
+      ...{ listen, security, listener: cluster, clock, refusals: metrics.logins },
       routes: [
         ...coordinatorRoutes({ runs: service, cluster, clock, readiness: () => service.trouble }),
         submissionRoutes(service),
+        metricRoutes(metrics, cluster, security.tls !== null),
       ],
       onTrouble: (message) => say(`security: ${message}`),
     });
     say(`Coordinator at ${server.url}, runs in ${folder.path}`);
+    const targets = targetFile(flags, server, cluster, (message) => say(`metrics: ${message}`));
     service.pump();
     await asked();
     say('Stopping ... (once more to quit at once)');
     const left = await service.stop();
     // Workers are not sent home: they wait for the next coordinator.
     await server.close();
+    targets?.close();
+    metrics.close();
     if (left > 0)
       say(`${left} runs are to be gone on with: start the coordinator again with --runs ${folder.path}`);
     return left > 0 ? ExitCode.stopped : ExitCode.done;

@@ -1,13 +1,11 @@
 import '@tensorflow/tfjs-backend-cpu';
 import { dirname } from 'node:path';
-import { backend, version_core as tfjsVersion } from '@tensorflow/tfjs-core';
-import type { Command } from 'commander';
+import { backend } from '@tensorflow/tfjs-core';
 import { Cluster } from '../coordinator/cluster.js';
 import { coordinatorRoutes } from '../coordinator/http/routes.js';
 import { LiveRun } from '../coordinator/live-run.js';
-import { CoordinatorMetrics } from '../coordinator/metrics/coordinator-metrics.js';
 import { metricRoutes } from '../coordinator/metrics/metric-routes.js';
-import { scrapeTargets, TargetFile } from '../coordinator/metrics/service-discovery.js';
+import type { TargetFile } from '../coordinator/metrics/service-discovery.js';
 import type { RunDirectory } from '../coordinator/run-directory.js';
 import { observeAll, Run, type Resumption, type RunEnd, type RunObserver } from '../coordinator/run.js';
 import type { RunSource } from '../coordinator/run-view.js';
@@ -19,8 +17,8 @@ import { loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
-import { ATELIER_VERSION } from '../shared/version.js';
 import { LocalWorkers } from './local-workers.js';
+import { coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { availableCores } from './numbers.js';
 import { serverSecurity, type SecurityFlags } from './security.js';
 import type { Terminal } from './terminal.js';
@@ -37,15 +35,6 @@ export async function loadMaterial(config: RunConfig, env: NodeJS.ProcessEnv): P
   const dataset = loadDataset({ dataset: config.dataset, dataDir: config.dataDir, env });
   const model = await compile(config, dataset);
   return { dataset, model, plans: planTrials({ config, model, dataset, now: () => performance.now() }) };
-}
-
-/** The flags of a command that opens a coordinator to Prometheus. */
-export interface MetricsFlags {
-  readonly sdFile?: string;
-}
-
-export function addMetricsOptions(command: Command): void {
-  command.option('--sd-file <file>', "keep a file of what can be scraped, for Prometheus' file_sd_configs");
 }
 
 export interface ClusterRunOptions {
@@ -75,10 +64,7 @@ export async function runOnCluster(
   const clock = systemClock;
   const cluster = new Cluster(clock);
   const live = new LiveRun({ path: directory.path, config, plans, cluster });
-  const metrics = new CoordinatorMetrics({
-    ...{ cluster, clock, runsFolder: dirname(directory.path) },
-    versions: { version: ATELIER_VERSION, node: process.version, tensorflow: `tfjs ${tfjsVersion}` },
-  });
+  const metrics = coordinatorMetrics(cluster, dirname(directory.path));
   const server = await CoordinatorServer.listen({
     ...{ listen, security, listener: cluster, clock, refusals: metrics.logins },
     routes: [
@@ -103,7 +89,7 @@ export async function runOnCluster(
     });
     live.follow(run);
     metrics.watch(live.name, run);
-    targets = targetFile(flags, server, security.tls !== null, cluster, terminal);
+    targets = targetFile(flags, server, cluster, (message) => terminal.warned('metrics', message));
     describe(terminal, options, run, resumed);
   } catch (error) {
     await server.close();
@@ -145,22 +131,6 @@ const onlyRun = (live: LiveRun): RunSource => ({
   list: () => [live],
   find: (name) => (name === live.name ? live : undefined),
 });
-
-function targetFile(
-  { sdFile }: MetricsFlags,
-  server: CoordinatorServer,
-  tls: boolean,
-  cluster: Cluster,
-  terminal: Terminal,
-): TargetFile | null {
-  if (sdFile === undefined) return null;
-  const target = new URL(server.joinUrl).host;
-  return new TargetFile({
-    ...{ path: sdFile, clock: systemClock },
-    targets: () => scrapeTargets({ target, tls }, cluster.figures()),
-    onTrouble: (message) => terminal.warned('metrics', message),
-  });
-}
 
 function describe(
   terminal: Terminal,

@@ -16,14 +16,9 @@ import { AtelierError, ExitCode, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
 import { availableCores } from './numbers.js';
+import { addMetricsOptions, type MetricsFlags } from './metrics.js';
 import { addRunOptions, resolveResumedConfig, resolveRunConfig } from './options.js';
-import {
-  addMetricsOptions,
-  loadMaterial,
-  modelName,
-  runOnCluster,
-  type MetricsFlags,
-} from './run-on-cluster.js';
+import { loadMaterial, modelName, runOnCluster } from './run-on-cluster.js';
 import { addSecurityOptions, type SecurityFlags } from './security.js';
 import { Terminal } from './terminal.js';
 
