@@ -111,7 +111,7 @@ describe('the compiled step', () => {
   test('leaves no tensor, session or file behind', async () => {
     const { spec, weights, model, batch } = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
     const files = (): number =>
-      readdirSync(tmpdir()).filter((name) => name.startsWith('atelier-graph-')).length;
+      readdirSync(tmpdir()).filter((name) => name.startsWith(`atelier-graph-${process.pid}-`)).length;
     const before = [tf.memory().numTensors, nodeBackend().binding.getNumOfSavedModels()];
     const compiled = await CompiledFunctions.create(spec, lock);
     const out = new Float32Array(model.layout.size);

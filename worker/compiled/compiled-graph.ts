@@ -59,7 +59,7 @@ export class CompiledGraph {
     this.binding = nodeBackend().binding;
     this.inputNames = graph.inputs.join(',');
     this.outputNames = graph.outputs.join(',');
-    const folder = mkdtempSync(join(tmpdir(), 'atelier-graph-'));
+    const folder = mkdtempSync(join(tmpdir(), `atelier-graph-${process.pid}-`));
     try {
       writeFileSync(join(folder, 'saved_model.pb'), graph.savedModel);
       this.session = this.binding.loadSavedModel(folder, SAVED_MODEL_TAG);
