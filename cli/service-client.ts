@@ -147,7 +147,8 @@ const tableOf = (head: string[]): InstanceType<typeof Table> =>
   new Table({ head, style: { head: [], border: [], compact: true } });
 
 const percent = (part: number): string => `${(100 * part).toFixed(0)} %`;
-const four = (value: number | null | undefined): string => (value === null || value === undefined ? '-' : value.toFixed(4));
+const four = (value: number | null | undefined): string =>
+  value === null || value === undefined ? '-' : value.toFixed(4);
 
 function runText(state: RunState): string {
   const { name, status, reason, progress, etaSeconds, imagesPerSecond, weightsSha256, trials, workers } =
