@@ -1,20 +1,25 @@
+import { version_core as tfjsVersion } from '@tensorflow/tfjs-core';
 import { Option, type Command } from 'commander';
 import { Cluster } from '../coordinator/cluster.js';
 import { coordinatorRoutes } from '../coordinator/http/routes.js';
 import { submissionRoutes } from '../coordinator/http/submissions.js';
+import { CoordinatorMetrics } from '../coordinator/metrics/coordinator-metrics.js';
+import { metricRoutes } from '../coordinator/metrics/metric-routes.js';
 import { CoordinatorServer, parseListen } from '../coordinator/server.js';
 import { RunsFolder } from '../coordinator/service/runs-folder.js';
 import { CONCURRENT_RUNS, MAX_QUEUED_RUNS, RunService } from '../coordinator/service/service.js';
 import { systemClock } from '../shared/clock.js';
 import { ExitCode } from '../shared/errors.js';
+import { ATELIER_VERSION } from '../shared/version.js';
 import { executeRun } from './execute-run.js';
 import { parseCount } from './numbers.js';
+import { addMetricsOptions, targetFile, type MetricsFlags } from './run-on-cluster.js';
 import { addSecurityOptions, serverSecurity, type SecurityFlags } from './security.js';
 
 const MAX_CONCURRENT_RUNS = 64;
 const MOST_QUEUED_RUNS = 10_000;
 
-interface CoordinatorFlags extends SecurityFlags {
+interface CoordinatorFlags extends SecurityFlags, MetricsFlags {
   readonly listen: string;
   readonly runs: string;
   readonly concurrentRuns: string;
@@ -38,6 +43,7 @@ export function addCoordinatorCommand(program: Command): void {
     .option('--concurrent-runs <n>', 'runs at the same time', String(CONCURRENT_RUNS))
     .option('--queue <n>', 'runs that may wait', String(MAX_QUEUED_RUNS));
   addSecurityOptions(command);
+  addMetricsOptions(command);
   command.action(async (flags: CoordinatorFlags) => {
     process.exitCode = await coordinate(flags, process.env);
     // Timers of workers that may come back are of no use now.
@@ -56,19 +62,26 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
   const folder = RunsFolder.open(flags.runs);
   try {
     const cluster = new Cluster(clock);
+    const metrics = new CoordinatorMetrics({
+      ...{ cluster, clock, runsFolder: folder.path },
+      versions: { version: ATELIER_VERSION, node: process.version, tensorflow: `tfjs ${tfjsVersion}` },
+    });
+    const tls = security.tls !== null;
     const service = new RunService({
       ...{ folder, clock, concurrentRuns, maxQueued, say },
-      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, env, say }),
+      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, metrics, env, say }),
       hasWorkers: () => cluster.hasWorkers,
     });
     const server = await CoordinatorServer.listen({
-      ...{ listen, security, listener: cluster, clock },
+      ...{ listen, security, listener: cluster, clock, refusals: metrics.logins },
       routes: [
         ...coordinatorRoutes({ runs: service, cluster, clock, readiness: () => service.trouble }),
         submissionRoutes(service),
+        metricRoutes(metrics, cluster, tls),
       ],
       onTrouble: (message) => say(`security: ${message}`),
     });
+    const targets = targetFile(flags, server, tls, cluster, (message) => say(`metrics: ${message}`));
     say(`Coordinator at ${server.url}, runs in ${folder.path}`);
     service.pump();
     await asked();
@@ -76,6 +89,8 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
     const left = await service.stop();
     // Workers are not sent home: they wait for the next coordinator.
     await server.close();
+    targets?.close();
+    metrics.close();
     if (left > 0)
       say(`${left} runs are to be gone on with: start the coordinator again with --runs ${folder.path}`);
     return left > 0 ? ExitCode.stopped : ExitCode.done;

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Cluster } from '../coordinator/cluster.js';
 import { LiveRun, queuedState } from '../coordinator/live-run.js';
+import type { CoordinatorMetrics } from '../coordinator/metrics/coordinator-metrics.js';
 import { findResumption } from '../coordinator/resumption.js';
 import { observeAll, Run, type RunEnd } from '../coordinator/run.js';
 import { RunDirectory } from '../coordinator/run-directory.js';
@@ -20,13 +21,14 @@ interface ExecuteOptions {
   /** Its folder has a manifest: it goes on from its checkpoints. */
   readonly isBegun: boolean;
   readonly cluster: Cluster;
+  readonly metrics: CoordinatorMetrics;
   readonly env: NodeJS.ProcessEnv;
   readonly say: (line: string) => void;
 }
 
 /** Runs one run of the service: as `atelier train` does, on workers that it shares with others. */
 export function executeRun(options: ExecuteOptions): Execution {
-  const { path, cluster, env, say, isBegun } = options;
+  const { path, cluster, metrics, env, say, isBegun } = options;
   const name = basename(path);
   let live: LiveRun | undefined;
   let run: Run | undefined;
@@ -58,10 +60,11 @@ export function executeRun(options: ExecuteOptions): Execution {
       const current = new Run({
         ...{ config, model, dataset, plans, directory, cluster, resumed, clock: systemClock },
         ...{ minWorkers, minWorkersToGoOn: minWorkers },
-        observer: observeAll([live.observer, tensorBoard, { warned }]),
+        observer: observeAll([live.observer, tensorBoard, metrics.observer(name), { warned }]),
       });
       run = current;
       live.follow(current);
+      metrics.watch(name, current);
       if (stopped !== undefined) current.stop(stopped.error);
       const end = await current.ended;
       if (stopped?.isFinal === false && end.status === 'stopped') return end;

@@ -103,7 +103,9 @@ export async function runOnCluster(
     });
     live.follow(run);
     metrics.watch(live.name, run);
-    targets = targetFile(flags, server, security.tls !== null, cluster, terminal);
+    targets = targetFile(flags, server, security.tls !== null, cluster, (message) =>
+      terminal.warned('metrics', message),
+    );
     describe(terminal, options, run, resumed);
   } catch (error) {
     await server.close();
@@ -146,19 +148,19 @@ const onlyRun = (live: LiveRun): RunSource => ({
   find: (name) => (name === live.name ? live : undefined),
 });
 
-function targetFile(
+export function targetFile(
   { sdFile }: MetricsFlags,
   server: CoordinatorServer,
   tls: boolean,
   cluster: Cluster,
-  terminal: Terminal,
+  onTrouble: (message: string) => void,
 ): TargetFile | null {
   if (sdFile === undefined) return null;
   const target = new URL(server.joinUrl).host;
   return new TargetFile({
     ...{ path: sdFile, clock: systemClock },
     targets: () => scrapeTargets({ target, tls }, cluster.figures()),
-    onTrouble: (message) => terminal.warned('metrics', message),
+    onTrouble,
   });
 }
 
