@@ -73,9 +73,9 @@ describe('an upgrade', () => {
     expect(client.socket.protocol).toBe(SUBPROTOCOL);
   });
 
-  test('is what a plain HTTP request is told to ask for', async () => {
+  test('is what a plain HTTP request that fits no page is told to ask for', async () => {
     const { url } = await startCoordinator(folder);
-    const response = await fetch(url.replace('ws:', 'http:'));
+    const response = await fetch(url.replace('ws:', 'http:'), { method: 'POST' });
     expect(response.status).toBe(426);
     expect(await response.text()).toContain('atelier worker --join');
   });
