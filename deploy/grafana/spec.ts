@@ -17,7 +17,7 @@ export interface RowSpec {
 }
 
 export interface QuerySpec {
-  /** PromQL. Every series is aggregated by labels that it names: a worker's figures may be scraped twice. */
+  /** PromQL. Every series is aggregated by labels that it names: a coordinator may come back at another address. */
   readonly expr: string;
   /** What the legend says of a series; for a table the title of the column. */
   readonly legend: string;
