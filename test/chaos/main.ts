@@ -34,6 +34,7 @@ const { values: flags } = parseArgs({
     model: { type: 'string', default: 'lenet' },
     workers: { type: 'string', default: '4' },
     epochs: { type: 'string' },
+    folds: { type: 'string' },
     reference: { type: 'string' },
     keep: { type: 'boolean', default: false },
   },
@@ -75,8 +76,8 @@ async function freePort(): Promise<number> {
 
 const training = (epochs: number): string[] =>
   ['--model', flags.model, '--epochs', String(epochs), '--seed', String(seed), '--quiet'].concat([
-    '--checkpoint-steps',
-    String(CHECKPOINT_STEPS),
+    ...['--checkpoint-steps', String(CHECKPOINT_STEPS)],
+    ...(flags.folds === undefined ? [] : ['--folds', flags.folds]),
   ]);
 
 /** A run that nobody disturbs, on as many local workers. */
@@ -232,7 +233,9 @@ function verdict({ summary, faults }: Disturbed, hash: string, epochs: number): 
 
 async function chaos(): Promise<boolean> {
   const epochs = await chooseEpochs();
-  say(`seed ${seed}: ${flags.model}, ${epochs} epochs, ${workers} workers, about ${minutes} minutes`);
+  say(
+    `seed ${seed}: ${flags.model}, ${flags.folds ?? 'no'} folds, ${epochs} epochs, ${workers} workers, about ${minutes} minutes`,
+  );
   const quiet = flags.reference === undefined ? await undisturbed(epochs, 'undisturbed') : null;
   const hash = quiet?.weightsSha256 ?? flags.reference ?? '';
   say(`undisturbed: ${hash}${quiet === null ? '' : `, ${quiet.durationSeconds.toFixed(0)} s`}`);
