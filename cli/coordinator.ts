@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { Cluster } from '../coordinator/cluster.js';
+import { Exchange } from '../coordinator/exchange.js';
 import { coordinatorRoutes } from '../coordinator/http/routes.js';
 import { submissionRoutes } from '../coordinator/http/submissions.js';
 import { metricRoutes } from '../coordinator/metrics/metric-routes.js';
@@ -57,8 +58,9 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
   const { security } = await serverSecurity(listen, flags, env, clock);
   const say = (line: string): boolean => process.stdout.write(`${line}\n`);
   const folder = RunsFolder.open(flags.runs);
+  const exchange = Exchange.open();
   try {
-    const cluster = new Cluster(clock);
+    const cluster = new Cluster(clock, exchange);
     const metrics = coordinatorMetrics(cluster, folder.path);
     const service = new RunService({
       ...{ folder, clock, concurrentRuns, maxQueued, say },
@@ -88,6 +90,7 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
       say(`${left} runs are to be gone on with: start the coordinator again with --runs ${folder.path}`);
     return left > 0 ? ExitCode.stopped : ExitCode.done;
   } finally {
+    exchange?.close();
     folder.close();
   }
 }

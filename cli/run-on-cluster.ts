@@ -2,6 +2,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import { dirname } from 'node:path';
 import { backend } from '@tensorflow/tfjs-core';
 import { Cluster } from '../coordinator/cluster.js';
+import { Exchange } from '../coordinator/exchange.js';
 import { coordinatorRoutes } from '../coordinator/http/routes.js';
 import { LiveRun } from '../coordinator/live-run.js';
 import { metricRoutes } from '../coordinator/metrics/metric-routes.js';
@@ -62,7 +63,8 @@ export async function runOnCluster(
   const { security, localToken } = await serverSecurity(listen, flags, env, systemClock);
   const { local, slots, minWorkers } = clusterSize(config);
   const clock = systemClock;
-  const cluster = new Cluster(clock);
+  const exchange = config.sharedMemory ? Exchange.open() : null;
+  const cluster = new Cluster(clock, exchange);
   const live = new LiveRun({ path: directory.path, config, plans, cluster });
   const metrics = coordinatorMetrics(cluster, dirname(directory.path));
   const server = await CoordinatorServer.listen({
@@ -93,6 +95,7 @@ export async function runOnCluster(
     describe(terminal, options, run, resumed);
   } catch (error) {
     await server.close();
+    exchange?.close();
     throw error;
   }
   terminal.line(`Coordinator at ${server.url}`);
@@ -121,6 +124,7 @@ export async function runOnCluster(
   const trouble = options.finish(run);
   const end: RunEnd = trouble === null ? ended : { status: 'failed', error: trouble };
   const [obituaries] = await Promise.all([workers.exited(), server.close()]);
+  exchange?.close();
   targets?.close();
   metrics.close();
   forget();

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { isLoopback, parseListen } from '../coordinator/server.js';
 import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
+import { SharedFolder } from '../worker/exchange.js';
 import { serveMetrics } from '../worker/metrics-server.js';
 import { WorkerMemory } from '../worker/run-work.js';
 import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js';
@@ -98,6 +99,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
         url: flags.join,
         token: entrance.token,
         connect: (url, token) => openSocket(url, token, trust),
+        openExchange: (offer, given) => SharedFolder.open(offer, given),
         hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
         memory,
         report: () => figures.report(),

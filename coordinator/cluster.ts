@@ -6,6 +6,7 @@ import { MAX_TRIALS } from '../shared/config.js';
 import { Counts } from '../shared/counts.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
+import type { ExchangeHost, LeftGradients } from '../shared/exchange.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
 import type { Received, RunSpec, SessionCredential, WorkerReport } from '../shared/protocol/messages.js';
 import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
@@ -24,6 +25,9 @@ const MAX_REMEMBERED = 4_096;
 /** Workers that are shown as lost, and for how long. */
 const MAX_LOST = 64;
 const LOST_SHOWN_MS = 5 * 60_000;
+
+/** Addresses of this host's own processes. */
+const LOOPBACK = /^(::ffff:)?127\.|^::1$/;
 
 const LEAVE_REASONS: ReadonlyMap<number, LeaveReason> = new Map([
   [CloseCode.timeout, 'timeout'],
@@ -86,6 +90,8 @@ interface Member {
   readonly rows: RateMeter;
   leaving: string | null;
   report: WorkerReport | null;
+  /** What it leaves in the exchange; null for a worker that sends everything. */
+  gradients: LeftGradients | null;
 }
 
 /** A worker that once was here, and may come back. */
@@ -105,6 +111,9 @@ export interface ClusterCounts {
  */
 export class Cluster implements SessionListener {
   private readonly clock: Clock;
+  private readonly exchange: ExchangeHost | null;
+  /** Where gradients are read into, for each run. */
+  private readonly inboxes = new Map<number, Uint8Array>();
   private readonly scheduler = new Scheduler();
   private readonly members = new Map<number, Member>();
   private readonly tenants = new Map<number, Tenant>();
@@ -122,8 +131,10 @@ export class Cluster implements SessionListener {
   /** Those whose connection broke, by number, longest ago first. */
   private readonly lost = new Map<number, { readonly member: Member; readonly at: number }>();
 
-  constructor(clock: Clock) {
+  /** @param exchange for workers of this host; without it everything is sent */
+  constructor(clock: Clock, exchange: ExchangeHost | null = null) {
     this.clock = clock;
+    this.exchange = exchange;
   }
 
   // ---- for runs --------------------------------------------------------------------------------------------
@@ -140,6 +151,8 @@ export class Cluster implements SessionListener {
   detach(run: number): void {
     if (!this.tenants.delete(run)) return;
     this.held.delete(run);
+    this.inboxes.delete(run);
+    this.exchange?.forget(run);
     for (let trial = 0; trial < MAX_TRIALS; trial++) {
       if (!this.scheduler.hasJob(jobOf(run, trial))) break;
       this.scheduler.removeJob(jobOf(run, trial));
@@ -165,6 +178,14 @@ export class Cluster implements SessionListener {
   /** The trial has no round for now. */
   closeRound(run: number, trial: number): void {
     this.scheduler.pause(jobOf(run, trial));
+  }
+
+  /**
+   * Leaves a trial's parameters for the workers of this host.
+   * @returns whether it could
+   */
+  leaveWeights(run: number, trial: number, weights: Float32Array): boolean {
+    return this.exchange?.leaveWeights(run, trial, weights) ?? false;
   }
 
   /** While a run is on hold nothing of it is leased. */
@@ -282,7 +303,8 @@ export class Cluster implements SessionListener {
         const before = performance.now();
         const frame = tenant.roundFrame(run, trial);
         frame.hold();
-        void session.sendFrame('round', frame.bytes).then(() => frame.release());
+        const bytes = member.gradients === null ? frame.full : frame.light;
+        void session.sendFrame('round', bytes).then(() => frame.release());
         tenant.roundSent(run, trial, performance.now() - before);
       }
       session.send({ type: 'lease', run, trial, round, start, count });
@@ -320,12 +342,14 @@ export class Cluster implements SessionListener {
     if (known !== undefined) this.counts.reconnects++;
     const worker: Worker = { number, hello, resumed: known !== undefined };
     this.members.set(number, {
-      ...{ worker, session, employments: new Map(), leaving: null, report: null },
+      ...{ worker, session, employments: new Map(), leaving: null, report: null, gradients: null },
       rows: new RateMeter(this.clock.now()),
     });
     this.joins++;
     this.found(worker);
-    return { credential: { worker: number, epoch, secret }, resumed: worker.resumed };
+    const isHere = session.address !== null && LOOPBACK.test(session.address);
+    const exchange = isHere ? (this.exchange?.offer ?? null) : null;
+    return { credential: { worker: number, epoch, secret }, resumed: worker.resumed, exchange };
   }
 
   joined(session: Session): void {
@@ -338,6 +362,9 @@ export class Cluster implements SessionListener {
     const member = this.memberOf(session);
     const { message } = received;
     switch (message.type) {
+      case 'exchange':
+        this.onExchange(member);
+        return;
       case 'ready':
         this.onReady(member, message.run, message.fingerprint);
         break;
@@ -374,6 +401,7 @@ export class Cluster implements SessionListener {
     if (member === undefined) return;
     const { number } = member.worker;
     this.members.delete(number);
+    member.gradients?.close();
     if (this.closedReason !== undefined) return;
     this.scheduler.leave(number);
     if (member.leaving === null) this.counts.workersLost++;
@@ -396,6 +424,15 @@ export class Cluster implements SessionListener {
       rounds: new Map(),
     });
     member.session.send({ type: 'run', run, spec: tenant.spec });
+  }
+
+  private onExchange(member: Member): void {
+    const { number } = member.worker;
+    const epoch = this.remembered.get(number)?.epoch;
+    if (this.exchange === null || epoch === undefined || member.gradients !== null) {
+      throw new AtelierError('protocol', 'an exchange that was not offered');
+    }
+    member.gradients = this.exchange.gradientsOf({ worker: number, epoch });
   }
 
   private onReady(member: Member, run: number, fingerprint: string): void {
@@ -422,7 +459,8 @@ export class Cluster implements SessionListener {
     if (message.trial >= MAX_TRIALS || !this.scheduler.hasJob(jobOf(message.run, message.trial))) {
       throw new AtelierError('protocol', `there is no trial ${message.trial}`);
     }
-    const verdict = tenant.answered(member.worker, answer);
+    const payload = this.payloadOf(member, tenant, answer);
+    const verdict = tenant.answered(member.worker, { message, payload });
     if (verdict === 'invalid') {
       throw new AtelierError('protocol', 'an answer to nothing that was asked');
     }
@@ -437,6 +475,23 @@ export class Cluster implements SessionListener {
       this.scheduler.answered(member.worker.number, job, message.round, units, used, this.clock.now());
     }
     this.letGo(member);
+  }
+
+  /** What came with an answer, or was left for it. */
+  private payloadOf(
+    { gradients }: Member,
+    { spec }: Tenant,
+    { message, payload }: Received<Answer>,
+  ): Uint8Array {
+    if (message.type !== 'partial' || message.leftAt === null) return payload;
+    if (gradients === null || payload.byteLength > 0) {
+      throw new AtelierError('protocol', 'a gradient left where there is no exchange');
+    }
+    const bytes = spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+    const inbox = this.inboxes.get(message.run) ?? new Uint8Array(bytes);
+    this.inboxes.set(message.run, inbox);
+    gradients.read(message.leftAt, inbox);
+    return inbox;
   }
 
   /** A worker that wants to leave and owes nothing may go. */

@@ -1,9 +1,14 @@
 import { bytesOf, encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
-import type { CoordinatorToWorker } from '../shared/protocol/messages.js';
+import { encodeToWorker, type CoordinatorToWorker } from '../shared/protocol/messages.js';
 
-/** One encoded round, as long as somebody holds it. */
+type RoundMessage = Omit<Extract<CoordinatorToWorker, { type: 'round' }>, 'left'>;
+
+/** One round's frames, made when they are first asked for and used as long as somebody holds them. */
 export interface HeldFrame {
-  readonly bytes: Buffer;
+  /** With the parameters as its payload. */
+  readonly full: Buffer;
+  /** Word that the parameters are left in the exchange, or the full frame when there is no room there. */
+  readonly light: Buffer;
   /** Takes part in holding it; the one who made it already does. */
   hold(): void;
   /** The last one to let it go lets the next frame have its memory. */
@@ -16,22 +21,37 @@ export interface HeldFrame {
  */
 export class RoundFrames {
   private readonly payloadBytes: number;
+  private readonly leave: (weights: Float32Array) => boolean;
   private readonly free: Uint8Array[] = [];
 
-  constructor(payloadBytes: number) {
+  /** @param leave leaves the parameters in the exchange; returns whether it could */
+  constructor(payloadBytes: number, leave: (weights: Float32Array) => boolean) {
     this.payloadBytes = payloadBytes;
+    this.leave = leave;
   }
 
-  /** @param weights copied */
-  encode(message: Extract<CoordinatorToWorker, { type: 'round' }>, weights: Float32Array): HeldFrame {
-    const payload = this.free.pop() ?? this.make();
-    payload.set(bytesOf(weights));
+  /** @param weights must stay as they are until the round is closed: they are copied when a frame is asked for */
+  encode(message: RoundMessage, weights: Float32Array): HeldFrame {
     let holders = 1;
+    let payload: Uint8Array | undefined;
+    let full: Buffer | undefined;
+    let light: Buffer | undefined;
+    const { leave } = this;
+    const makeFull = (): Buffer => {
+      payload = this.free.pop() ?? this.make();
+      payload.set(bytesOf(weights));
+      return encodeFrameAround({ ...message, left: false }, payload);
+    };
     return {
-      bytes: encodeFrameAround(message, payload),
+      get full() {
+        return (full ??= makeFull());
+      },
+      get light() {
+        return (light ??= leave(weights) ? encodeToWorker({ ...message, left: true }) : this.full);
+      },
       hold: () => holders++,
       release: () => {
-        if (--holders === 0) this.free.push(payload);
+        if (--holders === 0 && payload !== undefined) this.free.push(payload);
       },
     };
   }

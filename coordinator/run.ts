@@ -204,7 +204,9 @@ export class Run implements Tenant {
         steps: directory.stepLog(plan.fold, trial.stepsDone),
         checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
         open: undefined,
-        frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT),
+        frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT, (weights) =>
+          cluster.leaveWeights(this.number, plan.trial, weights),
+        ),
         started: false,
         counted: { steps: 0, rows: 0 },
         checkpointed: { count: 0, bytes: 0, writtenAt: this.startedAt },

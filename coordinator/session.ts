@@ -9,6 +9,7 @@ import {
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import type { Clock } from '../shared/clock.js';
+import type { ExchangeOffer } from '../shared/exchange.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
 import type { Traffic } from './traffic.js';
 import {
@@ -33,7 +34,8 @@ export interface SessionListener {
   greeted(
     session: Session,
     hello: Hello,
-  ): { credential: SessionCredential; resumed: boolean } | { refused: string };
+  ):
+    { credential: SessionCredential; resumed: boolean; exchange: ExchangeOffer | null } | { refused: string };
   /** The worker has its welcome: messages may follow. */
   joined(session: Session): void;
   /** A checked message of a worker that is in. Throws AtelierError `protocol` for one that cannot be right. */

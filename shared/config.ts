@@ -138,6 +138,10 @@ export const ClusterConfig = z.strictObject({
     .string()
     .default('127.0.0.1:0')
     .describe('host:port for workers to join; port 0 picks a free one'),
+  sharedMemory: z
+    .boolean()
+    .default(true)
+    .describe('pass parameters and gradients of workers on this machine through memory, not the socket'),
   dataDir: z
     .string()
     .min(1)

@@ -1,5 +1,6 @@
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError } from '../shared/errors.js';
+import type { ExchangeGuest } from '../shared/exchange.js';
 import type { CoordinatorToWorker, RunSpec, WorkerToCoordinator } from '../shared/protocol/messages.js';
 import { BufferPool } from './buffer-pool.js';
 import type { Compute } from './compute-pool.js';
@@ -71,6 +72,8 @@ function keepNewest<Value>(map: Map<string, Value>, key: string, value: Value, l
 export interface RunPort {
   readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
   readonly sendInPlace: RunContext['sendInPlace'];
+  /** Null on another host than the coordinator's. */
+  readonly exchange: ExchangeGuest | null;
   /** Something went wrong that this worker cannot put right. */
   readonly fail: (error: unknown) => void;
 }
@@ -98,6 +101,7 @@ export class RunWork {
       buffers: new BufferPool(spec.layout.size, BUFFERS_PER_SLOT * memory.pool.slots),
       send: port.send,
       sendInPlace: port.sendInPlace,
+      exchange: port.exchange,
       warn: (message) => {
         if (warned.has(message)) return;
         warned.add(message);
@@ -124,6 +128,8 @@ export class RunWork {
   /** The run, or the connection, is over. */
   close(): void {
     this.context.store.close();
+    for (const trial of this.trials.values()) trial.close();
+    this.port.exchange?.forget(this.context.run);
   }
 
   open(round: Extract<CoordinatorToWorker, { type: 'round' }>, weights: Uint8Array): void {

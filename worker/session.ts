@@ -2,6 +2,7 @@ import { WebSocket } from 'ws';
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, assertNever, messageOf } from '../shared/errors.js';
+import type { ExchangeGuest, ExchangeOffer } from '../shared/exchange.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
 import {
   CloseCode,
@@ -44,6 +45,8 @@ export interface WorkerSessionOptions {
   readonly onJoined: (credential: SessionCredential) => void;
   /** How this worker does: reported every few seconds. */
   readonly report?: () => WorkerReport;
+  /** Looks whether the coordinator's exchange is on this host. */
+  readonly openExchange?: (offer: ExchangeOffer, credential: SessionCredential) => ExchangeGuest | null;
   /** Opens the connection; tests bring their own network. */
   readonly connect?: (url: string, token: string | null) => WebSocket;
 }
@@ -77,6 +80,7 @@ export class WorkerSession {
   private state: State = { kind: 'connecting' };
   private readonly runs = new Map<number, RunWork>();
   private heartbeatIntervalMs = 0;
+  private exchange: ExchangeGuest | null = null;
   /** Settled when the session is over. Rejects with AtelierError `refused`, `usage` or `protocol`. */
   readonly ended: Promise<SessionEnd>;
   private resolve: (end: SessionEnd) => void = () => undefined;
@@ -170,6 +174,10 @@ export class WorkerSession {
           cancelReport: this.nextReport(),
           cancelDeadline: this.silenceDeadline(),
         });
+        if (message.exchange !== null) {
+          this.exchange = this.options.openExchange?.(message.exchange, message.credential) ?? null;
+          if (this.exchange !== null) this.send({ type: 'exchange' });
+        }
         this.options.onJoined(message.credential);
         return;
       case 'run': {
@@ -177,6 +185,7 @@ export class WorkerSession {
         const work = new RunWork(this.options.memory, run, spec, {
           send: (answer, payload) => (payload === undefined ? this.send(answer) : this.send(answer, payload)),
           sendInPlace: (answer, payload) => this.sendInPlace(answer, payload),
+          exchange: this.exchange,
           fail: (error) => this.fail(error),
         });
         this.runs.set(run, work);
@@ -291,6 +300,7 @@ export class WorkerSession {
     this.setState({ kind: 'over' });
     for (const work of this.runs.values()) work.close();
     this.runs.clear();
+    this.exchange?.close();
     if (outcome instanceof AtelierError) this.reject(outcome);
     else this.resolve(outcome);
   }

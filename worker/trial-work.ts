@@ -1,5 +1,6 @@
 import { Bitmap } from '../shared/bitmap.js';
 import { AtelierError, invariant } from '../shared/errors.js';
+import type { ExchangeGuest } from '../shared/exchange.js';
 import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
 import { bytesOf } from '../shared/protocol/frame.js';
 import type {
@@ -41,6 +42,8 @@ export interface RunContext {
    * @returns when the payload's memory is free again
    */
   readonly sendInPlace: (message: WorkerToCoordinator, payload: Uint8Array) => Promise<void>;
+  /** Where parameters and gradients are left instead of sent; null on another host than the coordinator's. */
+  readonly exchange: ExchangeGuest | null;
   /** Tells the coordinator something people should know; repeating it is free. */
   readonly warn: (message: string) => void;
 }
@@ -55,6 +58,10 @@ export class TrialWork {
   private weights: WeightMemory;
   /** The newest round that parameters have come for. */
   private round: Round | undefined;
+  /** The run is over although word of it has not come yet: leases are of no interest. */
+  private isOver = false;
+  /** Places in the exchange of what was answered to the round. */
+  private left: number[] = [];
   private epochOrders = new Map<number, Promise<Uint32Array>>();
   private ordersEpoch = -1;
 
@@ -79,19 +86,40 @@ export class TrialWork {
 
   /** Takes in a round: what is to be done, and the parameters to do it with. */
   open(round: Round, weights: Uint8Array): void {
-    const { byteLength } = this.values;
-    if (weights.byteLength !== byteLength) {
-      throw new AtelierError('protocol', `weights of ${weights.byteLength} bytes, not ${byteLength}`);
-    }
-    new Uint8Array(this.values).set(weights);
+    // What was answered before belongs to a round that is closed.
+    this.freeLeft();
+    this.takeWeights(round, weights);
     const version = `${this.context.era} trial ${this.trial} round ${round.round}`;
     this.weights = { version, values: this.values };
     this.round = round;
   }
 
+  /** The run, or the connection, is over. */
+  close(): void {
+    this.freeLeft();
+  }
+
+  private takeWeights({ left }: Round, payload: Uint8Array): void {
+    const { run, exchange } = this.context;
+    const values = new Uint8Array(this.values);
+    const expected = left ? 0 : values.byteLength;
+    if (payload.byteLength !== expected) {
+      throw new AtelierError('protocol', `weights of ${payload.byteLength} bytes, not ${expected}`);
+    }
+    if (!left) values.set(payload);
+    else if (exchange === null) throw new AtelierError('protocol', 'there is no exchange to look into');
+    else if (!exchange.readWeights(run, this.trial, values)) this.isOver = true;
+  }
+
+  private freeLeft(): void {
+    for (const offset of this.left) this.context.exchange?.free(offset);
+    this.left = [];
+  }
+
   /** Computes leased shards or chunks of the round and sends one answer for each tree node or chunk. */
   async compute(number: number, lease: Range): Promise<void> {
     const { round } = this;
+    if (this.isOver) return;
     if (round?.round !== number)
       throw new AtelierError('protocol', `a lease of round ${number}, which is not here`);
     const { work } = round;
@@ -108,7 +136,7 @@ export class TrialWork {
   }
 
   private async computeNode(round: number, work: StepWork, node: Range): Promise<void> {
-    const { run, buffers, pool, send, sendInPlace } = this.context;
+    const { run, buffers, pool, exchange, send, sendInPlace } = this.context;
     const tree = new TreeSum(node, addGradientSums);
     const lent: Float32Array[] = [];
     const rowDigests: RowDigest[] = [];
@@ -127,9 +155,11 @@ export class TrialWork {
       const sum = totals.find((total) => total !== undefined);
       invariant(sum !== undefined, 'all shards of the node are in');
       const { rows, lossSum, correct, values } = sum;
-      const figures = { rows, lossSum, correct, rowDigests, computeMs, retries };
+      const leftAt = values === null ? null : (exchange?.leaveGradient(bytesOf(values)) ?? null);
+      const figures = { rows, lossSum, correct, rowDigests, leftAt, computeMs, retries };
       const partial = { type: 'partial', run, trial: this.trial, round, ...node, ...figures } as const;
-      if (values === null) send(partial);
+      if (leftAt !== null) this.left.push(leftAt);
+      if (values === null || leftAt !== null) send(partial);
       else await sendInPlace(partial, bytesOf(values));
     } finally {
       for (const buffer of lent) buffers.giveBack(buffer);

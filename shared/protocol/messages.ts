@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { AtelierError } from '../errors.js';
 import { StepMode } from '../config.js';
+import { ExchangeOffer } from '../exchange.js';
 import { TensorLayout } from '../layout.js';
 import { ExampleRecipe } from '../recipe.js';
 import { RowDigest } from '../row-digest.js';
@@ -84,13 +85,15 @@ const Hello = z.strictObject({
   /** Of the last welcome, when this is a worker that lost its connection. */
   credential: SessionCredential.nullable(),
 });
+/** The worker is on the coordinator's host: from now on parameters and gradients may be left in the exchange. */
+const Exchange = z.strictObject({ type: z.literal('exchange') });
 /** The worker can compute for this run. `fingerprint`: SHA-256 of the gradient of the run's probe batch. */
 const Ready = z.strictObject({ type: z.literal('ready'), run: count, fingerprint: sha256 });
 /** Asks for rows. Payload: bitmap over all rows of the dataset, training rows first. */
 const NeedRows = z.strictObject({ type: z.literal('need-rows'), run: count });
 /**
  * The sum of the gradients of one tree node, `start`/`count` in shards. Payload: `layout.size` float32 (gradient
- * sums, then changes of the state times rows), or nothing when `rows` is 0.
+ * sums, then changes of the state times rows), or nothing when `rows` is 0 or it was left in the exchange.
  */
 const Partial = z.strictObject({
   type: z.literal('partial'),
@@ -104,6 +107,8 @@ const Partial = z.strictObject({
   correct: count,
   /** What the ledger keeps of the rows used: a digest (shared/row-digest.ts) for each shard of the node. */
   rowDigests: z.array(RowDigest).max(65_536),
+  /** Where in the exchange the payload lies, in bytes. */
+  leftAt: bytes.nullable(),
   computeMs: z.number().min(0),
   /** Tasks that were run again because their thread died. */
   retries: count,
@@ -150,6 +155,7 @@ const Failed = z.strictObject({ type: z.literal('failed'), message: shortText })
 
 export const WorkerToCoordinator = z.discriminatedUnion('type', [
   Hello,
+  Exchange,
   Ready,
   NeedRows,
   Partial,
@@ -170,6 +176,8 @@ const Welcome = z.strictObject({
   resumed: z.boolean(),
   heartbeatIntervalMs: z.int().min(1),
   heartbeatTimeoutMs: z.int().min(1),
+  /** For a worker of the same host; null when there is none. */
+  exchange: ExchangeOffer.nullable(),
 });
 /** A run to compute for: the worker gets ready. `run` counts from 0 for each coordinator process. */
 const Run = z.strictObject({ type: z.literal('run'), run: count, spec: RunSpec });
@@ -180,8 +188,8 @@ const Trial = z.strictObject({ type: z.literal('trial'), run: count, trial: coun
 /** Rows asked for. Payload: `count` u32 row numbers, then their images, then their labels (one byte each). */
 const Rows = z.strictObject({ type: z.literal('rows'), run: count, count: z.int().min(1) });
 /**
- * A round of a trial. Payload: `layout.size` float32 parameters and state. Encoded once, the same frame goes
- * to every worker that gets a lease of the round.
+ * A round of a trial. Payload: `layout.size` float32 parameters and state, or nothing when they are left in the
+ * exchange. Encoded once, the same frame goes to every worker that gets a lease of the round.
  */
 const Round = z.strictObject({
   type: z.literal('round'),
@@ -189,6 +197,8 @@ const Round = z.strictObject({
   trial: count,
   round: count,
   work: Work,
+  /** Are the parameters in the exchange? */
+  left: z.boolean(),
 });
 /** The worker is to compute shards (of a step) or chunks (of an evaluation) `start` .. `start + count - 1`. */
 const Lease = z.strictObject({

@@ -5,6 +5,7 @@
  */
 import { Adam } from '../../coordinator/optimizer/adam.js';
 import { Sgd } from '../../coordinator/optimizer/sgd.js';
+import { invariant } from '../../shared/errors.js';
 import { RoundFrames } from '../../coordinator/round-frames.js';
 import { addInPlace } from '../../shared/gradient-sum.js';
 import {
@@ -94,7 +95,7 @@ function contests(size: number): Contest[] {
   const header = { type: 'partial', round: 1 };
   const frame = encodeFrame(header, bytesOf(first));
   sameBits('frames', new Float32Array(decodeFrame(frame).payload.slice().buffer), first);
-  const frames = new RoundFrames(size * FLOAT);
+  const frames = new RoundFrames(size * FLOAT, () => false);
   const round = {
     type: 'round',
     run: 0,
@@ -115,7 +116,15 @@ function contests(size: number): Contest[] {
       passes: each.passes,
       run: () => each.fast.update(each.parameters, each.gradient, 1e-3),
     })),
-    { name: 'encode the broadcast', passes: 2, run: () => frames.encode(round, first).release() },
+    {
+      name: 'encode the broadcast',
+      passes: 2,
+      run: () => {
+        const held = frames.encode(round, first);
+        invariant(held.full.byteLength > first.byteLength, 'a frame holds the parameters');
+        held.release();
+      },
+    },
     { name: 'encode a gradient in place', passes: 2, run: () => encodeFrameAround(header, inPlace) },
     { name: 'decode', passes: 2, run: () => decodeFrame(frame) },
     {

@@ -84,6 +84,7 @@ const welcome = encodeToWorker({
   resumed: false,
   heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
   heartbeatTimeoutMs: HEARTBEAT_TIMEOUT_MS,
+  exchange: null,
 });
 
 describe('a worker that is pointed at something else', () => {

@@ -3,8 +3,7 @@ import { Trial } from '../../coordinator/trial.js';
 import { Adam } from '../../coordinator/optimizer/adam.js';
 import { addInPlace, type GradientSum } from '../../shared/gradient-sum.js';
 import { TreeSum, type Range } from '../../shared/tree.js';
-import type { ShardPlan } from '../../shared/shards.js';
-import { TrialWork, type RunContext } from '../../worker/trial-work.js';
+import { Places } from '../../worker/places.js';
 
 /** Replaces a method; returns what puts it back. */
 function patch(
@@ -24,14 +23,6 @@ interface TreeInside {
   readonly root: Range;
   readonly combine: (left: unknown, right: unknown) => unknown;
   readonly covered: Uint8Array;
-}
-
-interface TrialWorkInside {
-  readonly context: RunContext;
-  readonly trial: number;
-  readonly plan: ShardPlan;
-  epochOrders: Map<number, Uint32Array>;
-  ordersEpoch: number;
 }
 
 interface TrialInside {
@@ -86,22 +77,6 @@ export const mutations: Readonly<Record<string, () => () => void>> = {
           this.workers.delete(worker);
         },
     ),
-  /** A shard's rows are waited for by its first lease alone (a fault that there once was). */
-  'rows-not-awaited': () =>
-    patch(
-      TrialWork.prototype,
-      'epochOrder',
-      () =>
-        async function epochOrder(this: TrialWorkInside, epoch: number, shard: number): Promise<Uint32Array> {
-          if (epoch !== this.ordersEpoch) this.epochOrders = new Map();
-          this.ordersEpoch = epoch;
-          let order = this.epochOrders.get(shard);
-          if (order === undefined) {
-            order = this.plan.epochOrder(this.context.spec.seed, this.trial, epoch, shard);
-            this.epochOrders.set(shard, order);
-            await this.context.store.ensure(order);
-          }
-          return order;
-        },
-    ),
+  /** Every gradient is left in the same place of the exchange. */
+  'one-place': () => patch(Places.prototype, 'take', () => () => 0),
 };

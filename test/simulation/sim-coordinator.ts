@@ -7,6 +7,7 @@ import { AtelierError } from '../../shared/errors.js';
 import type { Summary } from '../../shared/summary.js';
 import type { Chance } from './world.js';
 import { SimProcess, type World } from './world.js';
+import { MemoryExchange } from './memory-exchange.js';
 import { MEMORY_ROOT, type MemoryFiles } from './memory-files.js';
 import type { Network } from './network.js';
 import type { Scenario } from './scenario.js';
@@ -50,6 +51,7 @@ export class SimCoordinator {
   readonly process: SimProcess;
   private readonly options: CoordinatorOptions;
   private run: Run | undefined;
+  readonly exchange = new MemoryExchange();
   /** Checkpoints that were found damaged. */
   damaged = 0;
 
@@ -66,9 +68,9 @@ export class SimCoordinator {
     const { network, scenario, files, onEnd, onBug, minWorkers, minWorkersToGoOn } = this.options;
     const { config, model, dataset } = scenario;
     const { clock } = this.process;
-    const cluster = new Cluster(clock);
+    const cluster = new Cluster(clock, this.exchange);
     const plans = scenario.plans(() => clock.now());
-    network.listen(this.process, (socket) => new Session(socket, cluster, clock));
+    network.listen(this.process, (socket) => new Session(socket, cluster, clock, '127.0.0.1'));
     let directory: RunDirectory;
     let resumed: Resumption | null = null;
     if (files.exists(`${RUN_PATH}/config.json`)) {

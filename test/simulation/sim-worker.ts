@@ -4,6 +4,7 @@ import { WorkerSession } from '../../worker/session.js';
 import type { SessionCredential } from '../../shared/protocol/messages.js';
 import { AtelierError } from '../../shared/errors.js';
 import { SimProcess, type Chance, type World } from './world.js';
+import type { MemoryExchange } from './memory-exchange.js';
 import type { Network } from './network.js';
 import { CLASSES, IMAGE_BYTES, type Scenario } from './scenario.js';
 import { ToyPool } from './toy.js';
@@ -18,6 +19,8 @@ export interface WorkerOptions {
   readonly taskMs: number;
   /** Does it have the dataset on its disk? */
   readonly hasData: boolean;
+  /** The coordinator's exchange, if this worker is on its host. */
+  readonly exchange: () => MemoryExchange | null;
   /** The worker's process has ended; `error` is null when it left in peace. */
   readonly onExit: (worker: SimWorker, error: Error | null) => void;
 }
@@ -64,7 +67,7 @@ export class SimWorker {
   }
 
   private async live(): Promise<void> {
-    const { scenario, network, chance, name, slots, hasData } = this.options;
+    const { scenario, network, chance, name, slots, hasData, exchange } = this.options;
     const memory = new WorkerMemory(this.pool, hasData ? scenario.dataset : null);
     const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
     let credential: SessionCredential | null = null;
@@ -79,6 +82,7 @@ export class SimWorker {
           credential = given;
           failures = 0;
         },
+        openExchange: (_, given) => exchange()?.guest(given) ?? null,
         connect: () => network.connect(this.process),
       });
       const end = await this.session.ended;

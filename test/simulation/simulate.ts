@@ -163,11 +163,13 @@ class Simulation {
   private startWorker(delayMs: number): void {
     const { world, chance, network, scenario } = this;
     const name = `w${this.born++}`;
+    const isHere = chance.hits(0.5);
     const options = {
       ...{ world, chance, network, scenario, name },
       slots: chance.int(1, 3),
       taskMs: this.taskMs * (chance.hits(0.25) ? this.slow : 1),
       hasData: chance.hits(0.5),
+      exchange: () => (isHere ? this.coordinator.exchange : null),
       onExit: (worker: SimWorker, error: Error | null) => this.onWorkerExit(worker, error),
     };
     // A place is taken at once, so that it is counted.

@@ -158,7 +158,7 @@ export function partialOf(
   return {
     ...{ type: 'partial', run, trial, round, ...node },
     rows: rows.reduce((sum, { length }) => sum + length, 0),
-    ...{ lossSum: 4, correct: 2, computeMs: 1, retries: 0 },
+    ...{ lossSum: 4, correct: 2, leftAt: null, computeMs: 1, retries: 0 },
     rowDigests: rows.map((part) => rowDigest(part)),
   };
 }

@@ -23,7 +23,7 @@ class Doorman implements SessionListener {
 
   greeted(): ReturnType<SessionListener['greeted']> {
     const worker = this.joinedSessions.length;
-    return { credential: { worker, epoch: 0, secret: '0'.repeat(64) }, resumed: false };
+    return { credential: { worker, epoch: 0, secret: '0'.repeat(64) }, resumed: false, exchange: null };
   }
   joined(session: Session): void {
     this.joinedSessions.push(session);

@@ -50,6 +50,7 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
     { type: 'hello', protocolVersion: 1, name: 'w', host: 'h', pid: 1, slots: 2, versions, credential },
     false,
   ],
+  exchange: [{ type: 'exchange' }, false],
   ready: [{ type: 'ready', run: 1, fingerprint: 'b'.repeat(64) }, false],
   leaving: [{ type: 'leaving', reason: 'SIGTERM' }, false],
   'need-rows': [{ type: 'need-rows', run: 1 }, true],
@@ -68,6 +69,7 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
         [0, 0xffff_ffff],
         [1, 2],
       ],
+      leftAt: null,
       computeMs: 3.25,
       retries: 1,
     },
@@ -99,6 +101,7 @@ const FROM_COORDINATOR: Record<CoordinatorToWorker['type'], [CoordinatorToWorker
     {
       ...{ type: 'welcome', credential, resumed: true },
       ...{ heartbeatIntervalMs: 2_000, heartbeatTimeoutMs: 15_000 },
+      exchange: { folder: '/dev/shm/atelier-aB3dE6', secret: 'c'.repeat(64) },
     },
     false,
   ],
@@ -107,7 +110,14 @@ const FROM_COORDINATOR: Record<CoordinatorToWorker['type'], [CoordinatorToWorker
   rows: [{ type: 'rows', run: 1, count: 12 }, true],
   'run-over': [{ type: 'run-over', run: 1 }, false],
   round: [
-    { type: 'round', run: 1, trial: 0, round: 1, work: { kind: 'step', epoch: 0, stepInEpoch: 1 } },
+    {
+      type: 'round',
+      run: 1,
+      trial: 0,
+      round: 1,
+      work: { kind: 'step', epoch: 0, stepInEpoch: 1 },
+      left: false,
+    },
     true,
   ],
   lease: [{ type: 'lease', run: 1, trial: 0, round: 1, start: 4, count: 4 }, false],
@@ -314,8 +324,11 @@ describe('a hostile frame', () => {
     for (const [message] of workerMessages) {
       for (const key of Object.keys(message)) {
         for (const wrong of [null, undefined, [], {}, true]) {
-          // A new worker has no credential; the length of the digests is checked where the node is known.
-          if ((key === 'credential' && wrong === null) || (key === 'rowDigests' && Array.isArray(wrong)))
+          // A new worker has no credential, what is sent is not left; the length of the digests is checked where the node is known.
+          if (
+            (['credential', 'leftAt'].includes(key) && wrong === null) ||
+            (key === 'rowDigests' && Array.isArray(wrong))
+          )
             continue;
           refused(encodeFrame({ ...message, [key]: wrong }));
         }

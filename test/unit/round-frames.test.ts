@@ -18,21 +18,36 @@ const contents = (bytes: Buffer): unknown => {
 };
 
 test('a frame keeps its contents for as long as anybody holds it', () => {
-  const frames = new RoundFrames(20);
+  const frames = new RoundFrames(20, () => false);
   const first = frames.encode(round(1), weights(1));
   first.hold();
   first.release();
   const second = frames.encode(round(2), weights(2));
-  expect(contents(first.bytes)).toEqual({ message: round(1), values: [1, 1, 1, 1, 1] });
-  expect(contents(second.bytes)).toEqual({ message: round(2), values: [2, 2, 2, 2, 2] });
+  expect(contents(first.full)).toEqual({ message: { ...round(1), left: false }, values: [1, 1, 1, 1, 1] });
+  expect(contents(second.full)).toEqual({ message: { ...round(2), left: false }, values: [2, 2, 2, 2, 2] });
 });
 
 test('the memory of a frame that everybody let go is used again', () => {
-  const frames = new RoundFrames(20);
+  const frames = new RoundFrames(20, () => false);
   const first = frames.encode(round(1), weights(1));
-  const { buffer } = first.bytes;
+  const { buffer } = first.full;
   first.release();
   const second = frames.encode(round(2), weights(2));
-  expect(second.bytes.buffer).toBe(buffer);
-  expect(frames.encode(round(3), weights(3)).bytes.buffer).not.toBe(buffer);
+  expect(second.full.buffer).toBe(buffer);
+  expect(frames.encode(round(3), weights(3)).full.buffer).not.toBe(buffer);
+});
+
+test('parameters that were left in the exchange are not sent, and left once for all', () => {
+  const left: number[][] = [];
+  const frames = new RoundFrames(20, (values) => left.push([...values]) > 0);
+  const frame = frames.encode(round(1), weights(1));
+  expect(contents(frame.light)).toEqual({ message: { ...round(1), left: true }, values: [] });
+  expect(frame.light).toBe(frame.light);
+  expect(left).toEqual([[1, 1, 1, 1, 1]]);
+});
+
+test('parameters that find no room in the exchange are sent', () => {
+  const frame = new RoundFrames(20, () => false).encode(round(1), weights(1));
+  expect(contents(frame.light)).toEqual({ message: { ...round(1), left: false }, values: [1, 1, 1, 1, 1] });
+  expect(frame.light).toBe(frame.full);
 });

@@ -1,0 +1,80 @@
+import { join } from 'node:path';
+import { z } from 'zod';
+
+/*
+ * Processes of one host need not send each other parameters and gradients: they leave them in files that lie in memory, and
+ * send only word of it. Twice a copy of the payload is all it costs; the sockets' buffers, chunks and copies are not touched.
+ *
+ * Nobody waits for anybody before a file is written again, and nothing is locked. A trial's parameters are
+ * overwritten when its next round opens, and a worker's gradients of a round when it has word of a later round of that trial. Both
+ * happen after the round was closed, and what is answered to a closed round is dropped (`late`): whoever reads too late computes
+ * or sends what does not count.
+ */
+
+/** Where the files are: Linux has a file system in memory there. */
+export const EXCHANGE_ROOT = '/dev/shm';
+const FOLDER_PREFIX = 'atelier-';
+
+/** `mkdtemp` adds six characters. */
+export const EXCHANGE_FOLDER = join(EXCHANGE_ROOT, FOLDER_PREFIX);
+export const isExchangeFolder = (name: string): boolean => /^atelier-[A-Za-z0-9]{6}$/.test(name);
+
+/** The coordinator's offer. A worker that finds `secret` in the folder is on the same host. */
+export const ExchangeOffer = z.strictObject({
+  folder: z.string().regex(/^\/dev\/shm\/atelier-[A-Za-z0-9]{6}$/),
+  secret: z.string().regex(/^[0-9a-f]{64}$/),
+});
+export type ExchangeOffer = z.infer<typeof ExchangeOffer>;
+
+/** JSON of `ExchangeOwner`. */
+export const ownerFile = (folder: string): string => join(folder, 'owner.json');
+/** The parameters and state of the trial's round in work, from the coordinator. */
+export const weightsFile = (folder: string, run: number, trial: number): string =>
+  join(folder, `weights-${run}-${trial}`);
+/** A worker's gradients, at the places that its answers name. */
+export const gradientsFile = (folder: string, worker: number, epoch: number): string =>
+  join(folder, `gradients-${worker}-${epoch}`);
+
+/** Whose the folder is. One whose process is gone is swept away by the next coordinator. */
+export const ExchangeOwner = z.object({ host: z.string(), pid: z.int().min(1), secret: z.string() });
+export type ExchangeOwner = z.infer<typeof ExchangeOwner>;
+
+/** The coordinator's side. */
+export interface ExchangeHost {
+  readonly offer: ExchangeOffer;
+  /**
+   * Leaves a trial's parameters and state for the workers of this host.
+   * @returns whether there was room
+   */
+  leaveWeights(run: number, trial: number, weights: Float32Array): boolean;
+  /** What a worker's connection leaves; it has made the file already. */
+  gradientsOf(worker: { readonly worker: number; readonly epoch: number }): LeftGradients;
+  /** Removes what was left for a run. */
+  forget(run: number): void;
+}
+
+/** Gradients that one worker's connection has left. */
+export interface LeftGradients {
+  /** @throws AtelierError `protocol` when there is not as much as that */
+  read(offset: number, target: Uint8Array): void;
+  close(): void;
+}
+
+/** A worker's side, for one connection. */
+export interface ExchangeGuest {
+  /**
+   * The parameters that the coordinator has left last for a trial.
+   * @returns false when the run is over: they are gone
+   */
+  readWeights(run: number, trial: number, target: Uint8Array): boolean;
+  /**
+   * Leaves a gradient.
+   * @returns where, in bytes; null when there is no room
+   */
+  leaveGradient(values: Uint8Array): number | null;
+  /** Nothing more will be read of a run. */
+  forget(run: number): void;
+  /** What was left there may be overwritten. */
+  free(offset: number): void;
+  close(): void;
+}

@@ -1,0 +1,110 @@
+import { chmodSync, existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Exchange } from '../../coordinator/exchange.js';
+import {
+  EXCHANGE_FOLDER,
+  EXCHANGE_ROOT,
+  gradientsFile,
+  ownerFile,
+  weightsFile,
+} from '../../shared/exchange.js';
+import { SharedFolder } from '../../worker/exchange.js';
+
+const WORKER = { worker: 3, epoch: 1 };
+
+describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
+  let host: Exchange;
+  const opened: SharedFolder[] = [];
+  const join = (): SharedFolder => {
+    const guest = SharedFolder.open(host.offer, WORKER);
+    if (guest === null) throw new Error('the folder is here');
+    opened.push(guest);
+    return guest;
+  };
+
+  beforeEach(() => {
+    const exchange = Exchange.open();
+    if (exchange === null) throw new Error('there is memory to share');
+    host = exchange;
+  });
+  afterEach(() => {
+    for (const guest of opened.splice(0)) guest.close();
+    host.close();
+  });
+
+  test('parameters are read as they were left last', () => {
+    const guest = join();
+    const target = new Uint8Array(new SharedArrayBuffer(12));
+    host.leaveWeights(0, 1, Float32Array.of(1, 2, 3));
+    host.leaveWeights(0, 2, Float32Array.of(7, 8, 9));
+    host.leaveWeights(0, 1, Float32Array.of(4, 5, 6));
+    expect(guest.readWeights(0, 1, target)).toBe(true);
+    expect([...new Float32Array(target.buffer)]).toEqual([4, 5, 6]);
+  });
+
+  test('gradients are read where the worker says that they are', () => {
+    const guest = join();
+    const first = guest.leaveGradient(Uint8Array.of(1, 2, 3, 4));
+    const second = guest.leaveGradient(Uint8Array.of(5, 6, 7, 8));
+    const gradients = host.gradientsOf(WORKER);
+    const target = new Uint8Array(4);
+    gradients.read(second ?? -1, target);
+    expect([...target]).toEqual([5, 6, 7, 8]);
+    gradients.read(first ?? -1, target);
+    expect([...target]).toEqual([1, 2, 3, 4]);
+    expect(() => gradients.read(6, target)).toThrow('no gradient lies where the answer says');
+    gradients.close();
+  });
+
+  test('a run that is over has no parameters', () => {
+    const guest = join();
+    host.leaveWeights(4, 0, Float32Array.of(1));
+    host.forget(4);
+    expect(guest.readWeights(4, 0, new Uint8Array(4))).toBe(false);
+  });
+
+  test('after its end a worker leaves and reads nothing', () => {
+    const guest = join();
+    host.leaveWeights(0, 0, Float32Array.of(1));
+    guest.close();
+    expect(guest.leaveGradient(Uint8Array.of(1))).toBeNull();
+    expect(guest.readWeights(0, 0, new Uint8Array(4))).toBe(false);
+  });
+
+  test("a folder with another secret is not taken for the coordinator's", () => {
+    expect(SharedFolder.open({ ...host.offer, secret: 'f'.repeat(64) }, WORKER)).toBeNull();
+  });
+
+  test('a folder that others may open is not used', () => {
+    chmodSync(host.offer.folder, 0o755);
+    expect(SharedFolder.open(host.offer, WORKER)).toBeNull();
+  });
+
+  test('a link in the place of a file is not followed', () => {
+    const guest = join();
+    symlinkSync('/etc/hostname', weightsFile(host.offer.folder, 0, 0));
+    expect(() => guest.readWeights(0, 0, new Uint8Array(1))).toThrow('ELOOP');
+    symlinkSync('/etc/hostname', gradientsFile(host.offer.folder, 9, 1));
+    expect(() => host.gradientsOf({ worker: 9, epoch: 1 })).toThrow('has left no file');
+  });
+
+  test('nothing is left in memory when it is closed', () => {
+    join();
+    host.leaveWeights(0, 0, Float32Array.of(1));
+    host.close();
+    expect(existsSync(host.offer.folder)).toBe(false);
+  });
+
+  test('the folder of a coordinator that was killed is removed by the next one', () => {
+    const leftover = mkdtempSync(EXCHANGE_FOLDER);
+    // No process has this number: it is beyond the largest.
+    const owner = { host: hostname(), pid: 2 ** 22 + 1, secret: 'a'.repeat(64) };
+    writeFileSync(ownerFile(leftover), JSON.stringify(owner));
+    Exchange.open()?.close();
+    const wasSwept = !existsSync(leftover);
+    rmSync(leftover, { recursive: true, force: true });
+    expect(wasSwept).toBe(true);
+    expect(existsSync(host.offer.folder)).toBe(true);
+  });
+});

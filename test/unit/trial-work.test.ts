@@ -1,0 +1,170 @@
+import { expect, test } from 'vitest';
+import { Bitmap } from '../../shared/bitmap.js';
+import type { ExchangeGuest } from '../../shared/exchange.js';
+import { bytesOf } from '../../shared/protocol/frame.js';
+import type { CoordinatorToWorker, RunSpec, WorkerToCoordinator } from '../../shared/protocol/messages.js';
+import { BufferPool } from '../../worker/buffer-pool.js';
+import type { Compute } from '../../worker/compute-pool.js';
+import type { RowUser } from '../../worker/row-store.js';
+import type { RunMemory } from '../../worker/slot.js';
+import { TrialWork } from '../../worker/trial-work.js';
+
+const ROWS = 8;
+const SHARD = { start: 0, count: 1 };
+/** What a trial's work reads of a spec. */
+const SPEC = {
+  ...{ seed: 1, batchSize: 4, shards: 2, evaluationRows: 4 },
+  dataset: { trainRows: ROWS, testRows: 0 },
+  layout: { size: 3 },
+} as unknown as RunSpec;
+
+type Partial = Extract<WorkerToCoordinator, { type: 'partial' }>;
+
+const step = (round: number, left: boolean): Extract<CoordinatorToWorker, { type: 'round' }> => ({
+  ...{ type: 'round', run: 0, trial: 0, round, left },
+  work: { kind: 'step', epoch: 0, stepInEpoch: round },
+});
+const WEIGHTS = bytesOf(Float32Array.of(1, 2, 3));
+
+/** Keeps what is left; there is room for `room` gradients. */
+class Exchange implements ExchangeGuest {
+  readonly taken = new Set<number>();
+  weights: Float32Array | null = Float32Array.of(7, 8, 9);
+  constructor(private readonly room: number) {}
+  readWeights(_run: number, _trial: number, target: Uint8Array): boolean {
+    if (this.weights !== null) target.set(bytesOf(this.weights));
+    return this.weights !== null;
+  }
+  leaveGradient(): number | null {
+    if (this.taken.size === this.room) return null;
+    const offset = [...Array(this.room).keys()].find((place) => !this.taken.has(place)) ?? 0;
+    this.taken.add(offset);
+    return offset;
+  }
+  free(offset: number): void {
+    this.taken.delete(offset);
+  }
+  forget(): void {
+    return;
+  }
+  close(): void {
+    return;
+  }
+}
+
+function workOf({ exchange = null, ensure = () => Promise.resolve() }: WorkOptions): {
+  work: TrialWork;
+  computedWith: number[][];
+  sent: { partial: Partial; payload: number }[];
+} {
+  const computedWith: number[][] = [];
+  const sent: { partial: Partial; payload: number }[] = [];
+  const pool: Compute = {
+    slots: 1,
+    gradient: ({ weights }) => {
+      computedWith.push([...new Float32Array(weights.values)]);
+      return Promise.resolve({ lossSum: 1, correct: 1, computeMs: 1, retries: 0, fallback: null });
+    },
+    evaluate: () => Promise.reject(new Error('nothing is evaluated')),
+    prepare: () => Promise.reject(new Error('nothing is prepared')),
+  };
+  const send = (message: WorkerToCoordinator, payload?: Uint8Array): void => {
+    if (message.type === 'partial') sent.push({ partial: message, payload: payload?.byteLength ?? 0 });
+  };
+  const work = new TrialWork(
+    {
+      ...{ run: 0, era: 1, spec: SPEC, pool, exchange, send, memory: {} as RunMemory },
+      store: { ensure } as unknown as RowUser,
+      buffers: new BufferPool(3, 2),
+      sendInPlace: (message, payload) => Promise.resolve(send(message, payload)),
+      warn: () => undefined,
+    },
+    0,
+    Buffer.concat([
+      Bitmap.of(
+        ROWS,
+        Uint32Array.from({ length: ROWS }, (_, i) => i),
+      ).bytes,
+      new Bitmap(ROWS).bytes,
+    ]),
+  );
+  return { work, computedWith, sent };
+}
+interface WorkOptions {
+  readonly exchange?: ExchangeGuest | null;
+  readonly ensure?: () => Promise<void>;
+}
+
+test("a shard's second lease waits for its rows too", async () => {
+  let come: () => void = () => undefined;
+  const rows = new Promise<void>((resolve) => (come = resolve));
+  const { work, computedWith } = workOf({ ensure: () => rows });
+  work.open(step(0, false), WEIGHTS);
+  const first = work.compute(0, SHARD);
+  work.open(step(1, false), WEIGHTS);
+  const second = work.compute(1, SHARD);
+  // All that does not wait for rows has happened when the queue of promises has been run through.
+  await new Promise(setImmediate);
+  expect(computedWith).toEqual([]);
+  come();
+  await Promise.all([first, second]);
+  expect(computedWith).toHaveLength(2);
+});
+
+test('without an exchange everything is sent', async () => {
+  const { work, computedWith, sent } = workOf({});
+  work.open(step(0, false), WEIGHTS);
+  await work.compute(0, SHARD);
+  expect(computedWith).toEqual([[1, 2, 3]]);
+  expect(sent).toMatchObject([{ partial: { leftAt: null }, payload: 12 }]);
+});
+
+test('in an exchange parameters are found and gradients left', async () => {
+  const { work, computedWith, sent } = workOf({ exchange: new Exchange(2) });
+  work.open(step(0, true), new Uint8Array(0));
+  await work.compute(0, SHARD);
+  expect(computedWith).toEqual([[7, 8, 9]]);
+  expect(sent).toMatchObject([{ partial: { leftAt: 0 }, payload: 0 }]);
+});
+
+test('what finds no room in the exchange is sent', async () => {
+  const { work, sent } = workOf({ exchange: new Exchange(1) });
+  work.open(step(0, true), new Uint8Array(0));
+  await work.compute(0, SHARD);
+  await work.compute(0, { start: 1, count: 1 });
+  expect(sent).toMatchObject([
+    { partial: { leftAt: 0 }, payload: 0 },
+    { partial: { leftAt: null }, payload: 12 },
+  ]);
+});
+
+test('a gradient keeps its place until word of the next round comes', async () => {
+  const exchange = new Exchange(4);
+  const { work } = workOf({ exchange });
+  work.open(step(0, true), new Uint8Array(0));
+  await work.compute(0, SHARD);
+  expect(exchange.taken.size).toBe(1);
+  work.open(step(1, true), new Uint8Array(0));
+  expect(exchange.taken.size).toBe(0);
+  await work.compute(1, SHARD);
+  work.close();
+  expect(exchange.taken.size).toBe(0);
+});
+
+test('leases are of no interest once the parameters of the run are gone', async () => {
+  const exchange = new Exchange(1);
+  const { work, computedWith, sent } = workOf({ exchange });
+  exchange.weights = null;
+  work.open(step(0, true), new Uint8Array(0));
+  await work.compute(0, SHARD);
+  expect({ computedWith, sent }).toEqual({ computedWith: [], sent: [] });
+});
+
+test.each([
+  ['parameters that are too short', null, false, WEIGHTS.subarray(4), 'weights of 8 bytes'],
+  ['parameters that were left and sent', new Exchange(1), true, WEIGHTS, 'weights of 12 bytes, not 0'],
+  ['parameters left where there is no exchange', null, true, new Uint8Array(0), 'no exchange'],
+])('%s are refused', (_name, exchange, left, payload, message) => {
+  const { work } = workOf({ exchange });
+  expect(() => work.open(step(0, left), payload)).toThrow(message);
+});
