@@ -294,20 +294,22 @@ export class Cluster implements SessionListener {
       const employment = member?.employments.get(run);
       invariant(member && tenant && employment, 'leases go to members, for runs that are here');
       const { session } = member;
-      if (!employment.trials.has(trial)) {
-        employment.trials.add(trial);
-        void session.sendFrame('trial', tenant.trialFrame(run, trial));
-      }
-      if (employment.rounds.get(trial) !== round) {
-        employment.rounds.set(trial, round);
-        const before = performance.now();
-        const frame = tenant.roundFrame(run, trial);
-        frame.hold();
-        const bytes = member.gradients === null ? frame.full : frame.light;
-        void session.sendFrame('round', bytes).then(() => frame.release());
-        tenant.roundSent(run, trial, performance.now() - before);
-      }
-      session.send({ type: 'lease', run, trial, round, start, count });
+      session.together(() => {
+        if (!employment.trials.has(trial)) {
+          employment.trials.add(trial);
+          void session.sendFrame('trial', tenant.trialFrame(run, trial));
+        }
+        if (employment.rounds.get(trial) !== round) {
+          employment.rounds.set(trial, round);
+          const before = performance.now();
+          const frame = tenant.roundFrame(run, trial);
+          frame.hold();
+          const bytes = member.gradients === null ? frame.full : frame.light;
+          void session.sendFrame('round', bytes).then(() => frame.release());
+          tenant.roundSent(run, trial, performance.now() - before);
+        }
+        session.send({ type: 'lease', run, trial, round, start, count });
+      });
     }
     this.cancelDeadline?.();
     const deadline = this.scheduler.nextDeadline(now);

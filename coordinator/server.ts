@@ -242,6 +242,7 @@ export class CoordinatorServer {
         this.options.listener,
         this.options.clock,
         request.socket.remoteAddress,
+        socket,
       );
       if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });

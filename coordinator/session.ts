@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import type { WebSocket } from 'ws';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import {
@@ -44,6 +45,9 @@ export interface SessionListener {
   closed(session: Session, reason: string): void;
 }
 
+/** A stream that can be told to wait for more. */
+type Stream = Pick<Duplex, 'cork' | 'uncork'>;
+
 type State =
   | { kind: 'greeting'; cancelDeadline: () => void }
   | { kind: 'joined'; worker: number; hello: Hello; cancelDeadline: () => void }
@@ -64,6 +68,7 @@ export class Session {
   private readonly socket: WebSocket;
   private readonly listener: SessionListener;
   private readonly clock: Clock;
+  private readonly stream: Stream | null;
   private state: State;
   /** The peer's address; null where it is not known. */
   readonly address: string | null;
@@ -72,11 +77,22 @@ export class Session {
   /** With which code the connection was closed, by whomever; undefined while it is open. */
   closeCode: number | undefined;
 
-  constructor(socket: WebSocket, listener: SessionListener, clock: Clock, address: string | null = null) {
+  /**
+   * @param address the peer's
+   * @param stream what the socket writes to
+   */
+  constructor(
+    socket: WebSocket,
+    listener: SessionListener,
+    clock: Clock,
+    address: string | null = null,
+    stream: Stream | null = null,
+  ) {
     this.socket = socket;
     this.listener = listener;
     this.clock = clock;
     this.address = address;
+    this.stream = stream;
     this.heardAt = clock.now();
     this.state = {
       kind: 'greeting',
@@ -106,6 +122,13 @@ export class Session {
   /** What waits to be handed to the operating system, in bytes. */
   get bufferedBytes(): number {
     return this.socket.bufferedAmount;
+  }
+
+  /** What is sent within the action goes out in one piece. */
+  together(action: () => void): void {
+    this.stream?.cork();
+    action();
+    this.stream?.uncork();
   }
 
   send(message: CoordinatorToWorker, ...payload: Uint8Array[]): void {

@@ -76,7 +76,10 @@ function workOf({ exchange = null, ensure = () => Promise.resolve() }: WorkOptio
       ...{ run: 0, era: 1, spec: SPEC, pool, exchange, send, memory: {} as RunMemory },
       store: { ensure } as unknown as RowUser,
       buffers: new BufferPool(3, 2),
-      sendInPlace: (message, payload) => Promise.resolve(send(message, payload)),
+      sendInPlace: (message, payload) => {
+        send(message, payload);
+        return Promise.resolve();
+      },
       warn: () => undefined,
     },
     0,
