@@ -18,6 +18,8 @@ import type {
 
 /** Tasks that may wait for a slot: every shard of a large step. */
 const MAX_QUEUED_TASKS = 65_536;
+/** One is computed; the other one lies ready, so that the slot need not wait for this thread between two tasks. */
+const TASKS_PER_SLOT = 2;
 /** How often a task is tried again when its thread died under it. */
 const MAX_RETRIES = 1;
 
@@ -36,8 +38,8 @@ export interface Compute {
 }
 
 /**
- * The slots of this worker: Piscina threads that are never stopped for being idle. One that dies fails only the task
- * it had, and is replaced; tasks change nothing outside their own output, so that task is simply run again.
+ * The slots of this worker: Piscina threads that are never stopped for being idle. One that dies fails only the tasks
+ * it had, and is replaced; tasks change nothing outside their own output, so those tasks are simply run again.
  */
 export class ComputePool implements Compute {
   private readonly pool: Piscina;
@@ -55,7 +57,7 @@ export class ComputePool implements Compute {
       filename: new URL('./slot.js', import.meta.url).href,
       minThreads: slots,
       maxThreads: slots,
-      concurrentTasksPerWorker: 1,
+      concurrentTasksPerWorker: TASKS_PER_SLOT,
       idleTimeout: Number.POSITIVE_INFINITY,
       maxQueue: MAX_QUEUED_TASKS,
       recordTiming: false,

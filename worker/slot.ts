@@ -193,7 +193,28 @@ function augmented(batch: GatheredBatch, { recipe, dataset }: RunSpec, place: Pl
 /** Evaluation draws nothing. */
 const NO_SEED = new Int32Array(2);
 
+/** When the task before is done, and answered. */
+let turn: Promise<void> = Promise.resolve();
+let waiting = 0;
+
+/** Tasks that come together are computed one after the other, each answered before the next begins. */
 export default async function slot(task: SlotTask): Promise<SlotResult> {
+  const before = turn;
+  let pass = (): void => undefined;
+  turn = new Promise((resolve) => (pass = resolve));
+  waiting++;
+  await before;
+  waiting--;
+  try {
+    return await perform(task);
+  } finally {
+    // Computing blocks this thread: first the answer has to leave it.
+    if (waiting > 0) setImmediate(pass);
+    else pass();
+  }
+}
+
+async function perform(task: SlotTask): Promise<SlotResult> {
   if (task.kind === 'warm-up') {
     await tf.ready();
     return { tensorflow: tensorflowVersion() };
