@@ -8,13 +8,19 @@ import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import type { ExchangeHost, LeftGradients } from '../shared/exchange.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
-import type { Received, RunSpec, SessionCredential, WorkerReport } from '../shared/protocol/messages.js';
+import type {
+  PartialMessage,
+  Received,
+  RunSpec,
+  SessionCredential,
+  WorkerReport,
+} from '../shared/protocol/messages.js';
 import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
 import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
 import { RowServer } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
-import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
+import type { Hello, Place, Session, SessionListener, WorkerMessage } from './session.js';
 import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
 
@@ -64,6 +70,10 @@ export interface Tenant {
   joined(worker: Worker): void;
   /** Said only of workers that had joined. */
   left(worker: Worker, reason: string): void;
+  /** Bytes of the payload that this partial should have; without it payloads are never received in place. */
+  partialBytes?(partial: PartialMessage): number;
+  /** Where a partial's payload is received, to be answered with; null when it will not be needed. */
+  placeFor?(partial: PartialMessage): Place | null;
   /** @throws AtelierError `protocol` for an answer that cannot be right, before anything has changed */
   answered(worker: Worker, answer: Received<Answer>): Verdict;
   warned(worker: Worker, message: string): void;
@@ -396,6 +406,14 @@ export class Cluster implements SessionListener {
         assertNever(message);
     }
     this.pump();
+  }
+
+  partialBytes(partial: PartialMessage): number | undefined {
+    return this.tenants.get(partial.run)?.partialBytes?.(partial);
+  }
+
+  placeFor(partial: PartialMessage): Place | null {
+    return this.tenants.get(partial.run)?.placeFor?.(partial) ?? null;
   }
 
   closed(session: Session, reason: string): void {

@@ -5,14 +5,21 @@ import { exampleRecipe, type RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
-import { float32Of } from '../shared/protocol/frame.js';
-import { encodeToWorker, type Received, type RunSpec, type Work } from '../shared/protocol/messages.js';
+import { bytesOf, float32Of } from '../shared/protocol/frame.js';
+import {
+  encodeToWorker,
+  type PartialMessage,
+  type Received,
+  type RunSpec,
+  type Work,
+} from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
 import type { CheckpointStore, WrittenCheckpoint } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
+import type { Place } from './session.js';
 import { RoundFrames, type HeldFrame } from './round-frames.js';
 import type { RunFigures, TrialFigures, TrialStatus } from './run-figures.js';
 import type { LeaseCounts } from './scheduler.js';
@@ -417,13 +424,23 @@ export class Run implements Tenant {
     this.strengthChanged();
   }
 
+  partialBytes({ rows }: PartialMessage): number {
+    return rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  placeFor({ trial }: PartialMessage): Place | null {
+    const record = this.trials[trial];
+    if (record === undefined || this.isOver) return null;
+    const buffer = record.trial.gradients.borrow();
+    return { bytes: bytesOf(buffer), giveBack: () => record.trial.gradients.giveBack(buffer) };
+  }
+
   answered(worker: Worker, { message, payload }: Received<Answer>): Verdict {
     if (this.isOver) return 'late';
     const record = this.trialOf(message.trial);
     let answer: { verdict: Verdict; effects: TrialEffect[] };
     if (message.type === 'partial') {
-      const expected = message.rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
-      requireBytes(payload, expected);
+      requireBytes(payload, this.partialBytes(message));
       const { round, start, count, rows, lossSum, correct, rowDigests } = message;
       const values = rows === 0 ? null : float32Of(payload);
       const sum = { rows, lossSum, correct, values };

@@ -427,6 +427,9 @@ export class Scheduler {
     out: Assignment[],
     isHeld: (group: number) => boolean,
   ): void {
+    // Hardly ever is anything overdue; to ask for every idle worker takes the square of their number.
+    const isAnyOverdue = [...this.workers.values()].some((worker) => isOverdue(worker, now));
+    if (!isAnyOverdue) return;
     for (const helper of eligible) {
       if (pendingUnits(helper) > 0) continue;
       const lease = this.overdueLease(now, helper, isHeld);

@@ -31,6 +31,8 @@ import { RequestGuard, type Refusal } from './security/request-guard.js';
 import type { TlsIdentity } from './security/tls-identity.js';
 import { buildApp, type App, type RoutePlugin } from './http/app.js';
 import { healthRoutes } from './http/health.js';
+import { LargeFrames } from './large-frames.js';
+import { ReceiveGate } from './receive-gate.js';
 import { Session, type SessionListener } from './session.js';
 
 export interface ListenAddress {
@@ -95,6 +97,7 @@ export class CoordinatorServer {
   private readonly awaiting = new Map<string, () => void>();
   private readonly cleanUp: (() => void)[] = [];
   private app: App | undefined;
+  private readonly gate = new ReceiveGate();
 
   private constructor(options: ServerOptions) {
     this.options = options;
@@ -244,8 +247,28 @@ export class CoordinatorServer {
         request.socket.remoteAddress,
         socket,
       );
+      this.takeLargeFrames(socket, webSocket, session);
       if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });
+  }
+
+  /** From now on the socket's bytes come to us, and those of large frames do not reach ws. */
+  private takeLargeFrames(socket: Duplex, webSocket: WebSocket, session: Session): void {
+    const listeners = socket.listeners('data') as ((this: Duplex, chunk: Buffer) => void)[];
+    socket.removeAllListeners('data');
+    const frames = new LargeFrames({
+      pass: (bytes) => {
+        for (const listener of listeners) listener.call(socket, bytes);
+      },
+      arriving: (head, payloadBytes) => session.arriving(head, payloadBytes, this.gate),
+      pause: () => webSocket.pause(),
+      resume: () => webSocket.resume(),
+    });
+    socket.on('data', (chunk: Buffer) => {
+      session.heard();
+      frames.feed(chunk);
+    });
+    socket.once('close', () => frames.close());
   }
 
   private admit(request: IncomingMessage): { grant: Grant | null } | Refusal {
