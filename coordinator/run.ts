@@ -122,6 +122,8 @@ interface TrialRecord {
   readonly checkpoints: ReturnType<RunJournal['checkpoints']>;
   /** The round in work, and its frame once somebody needs it. */
   open: OpenRound | undefined;
+  /** The encoded `trial` message, once a worker needs it. */
+  frame: Buffer | undefined;
   readonly frames: RoundFrames;
   started: boolean;
   bestLoss: number;
@@ -211,6 +213,7 @@ export class Run implements Tenant {
         steps: directory.stepLog(plan.fold, trial.stepsDone),
         checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
         open: undefined,
+        frame: undefined,
         frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT, (weights) =>
           cluster.leaveWeights(this.number, plan.trial, weights),
         ),
@@ -369,9 +372,12 @@ export class Run implements Tenant {
   // ---- Tenant ----------------------------------------------------------------------------------------------
 
   trialFrame(run: number, trial: number): Buffer {
-    const { training, validation } = this.trialOf(trial).plan;
+    const record = this.trialOf(trial);
+    if (record.frame !== undefined) return record.frame;
+    const { training, validation } = record.plan;
     const bitmap = (rows: Uint32Array): Uint8Array => Bitmap.of(this.dataset.info.trainRows, rows).bytes;
-    return encodeToWorker({ type: 'trial', run, trial }, bitmap(training), bitmap(validation));
+    record.frame = encodeToWorker({ type: 'trial', run, trial }, bitmap(training), bitmap(validation));
+    return record.frame;
   }
 
   roundFrame(run: number, trial: number): HeldFrame {

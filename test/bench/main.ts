@@ -9,6 +9,7 @@ const BENCHMARKS = [
   'throughput',
   'kernels',
   'scrape',
+  'scale',
 ] as const;
 
 const [name] = process.argv.slice(2);

@@ -5,8 +5,9 @@
 import { RoundFrames, type HeldFrame } from '../../../coordinator/round-frames.js';
 import { Scheduler } from '../../../coordinator/scheduler.js';
 import { trainHere } from '../train-here.js';
+import { settingsOf } from './settings.js';
 
-const SAMPLE_MS = 20;
+const SAMPLE_MS = 100;
 
 /** What the coordinator of a cell says at its end. */
 export interface CoordinatorReport {
@@ -30,11 +31,26 @@ const [workers = 0, warm = 0, steps = 0] = numbers.map(Number);
 (Scheduler.prototype as unknown as { measure: () => void }).measure = () => undefined;
 
 let encodes = 0;
+const encoded = new WeakSet<Buffer>();
+const counted = (frame: Buffer): Buffer => {
+  if (!encoded.has(frame)) encodes++;
+  encoded.add(frame);
+  return frame;
+};
 const frames = RoundFrames.prototype as { encode: (this: RoundFrames, ...args: never[]) => HeldFrame };
 const { encode } = frames;
 frames.encode = function (...args) {
-  encodes++;
-  return encode.apply(this, args);
+  const frame = encode.apply(this, args);
+  return {
+    get full() {
+      return counted(frame.full);
+    },
+    get light() {
+      return counted(frame.light);
+    },
+    hold: () => frame.hold(),
+    release: () => frame.release(),
+  };
 };
 
 let residentBefore = 0;
@@ -51,17 +67,7 @@ let cpu = cpuBefore;
 let encodesBefore = 0;
 let timer: NodeJS.Timeout | undefined;
 const { weightsSha256 } = await trainHere(
-  {
-    ...{
-      model,
-      shards: workers,
-      batchSize: workers,
-      workers: 0,
-      minWorkers: workers,
-      listen: `127.0.0.1:${port}`,
-    },
-    ...{ validationRows: 0, l2: 0, epochs: 1 },
-  },
+  { ...settingsOf(model, workers), listen: `127.0.0.1:${port}` },
   {
     started: () => {
       residentBefore = process.memoryUsage().rss;
@@ -69,7 +75,6 @@ const { weightsSha256 } = await trainHere(
     },
     stepped: () => {
       ends.push(performance.now());
-      sample();
       if (ends.length === warm) {
         cpuBefore = process.cpuUsage();
         encodesBefore = encodes;

@@ -1,10 +1,17 @@
 /**
  * Arguments: server | clients, port, sockets, bytes, steps. The traffic of a training without the training: the server sends so many bytes
- * to each client, which answers with as many when they are there; the next step begins when all have. The server prints the milliseconds of
- * the steps as JSON.
+ * to each client, which answers with as many when they are there; the next step begins when all have. Each prints one line of JSON.
  */
 import { connect, createServer, type Socket } from 'node:net';
 
+/** What the server says at its end. */
+export interface LoopbackReport {
+  /** Of each step. */
+  readonly ms: readonly number[];
+  readonly cpuMsPerStep: number;
+}
+
+const HELLO = 'x';
 const READ_BYTES = 64 * 1024;
 
 const [role = '', ...numbers] = process.argv.slice(2);
@@ -14,6 +21,7 @@ const payload = Buffer.alloc(bytes, 1);
 function serve(): void {
   const peers: Socket[] = [];
   const ms: number[] = [];
+  const cpuBefore = process.cpuUsage();
   let missing = 0;
   let startedAt = 0;
   const begin = (): void => {
@@ -21,25 +29,33 @@ function serve(): void {
     missing = sockets * bytes;
     for (const peer of peers) peer.write(payload);
   };
+  const endStep = (): void => {
+    ms.push(performance.now() - startedAt);
+    if (ms.length < steps) {
+      begin();
+      return;
+    }
+    const { user, system } = process.cpuUsage(cpuBefore);
+    const report: LoopbackReport = { ms, cpuMsPerStep: (user + system) / 1_000 / steps };
+    process.stdout.write(`${JSON.stringify(report)}\n`, () => process.exit(0));
+  };
   const server = createServer({ noDelay: true }, (peer) => {
-    peers.push(peer);
-    peer.on('data', (data) => {
-      missing -= data.byteLength;
-      if (missing > 0) return;
-      ms.push(performance.now() - startedAt);
-      if (ms.length < steps) begin();
-      else {
-        process.stdout.write(`${JSON.stringify(ms)}\n`);
-        process.exit(0);
-      }
+    // Who only looks whether somebody listens says nothing.
+    peer.once('data', () => {
+      peers.push(peer);
+      peer.on('data', (data) => {
+        missing -= data.byteLength;
+        if (missing === 0) endStep();
+      });
+      if (peers.length === sockets) begin();
     });
-    if (peers.length === sockets) begin();
   });
   server.listen(port, '127.0.0.1', 511);
 }
 
 function join(): void {
   const buffer = Buffer.alloc(READ_BYTES);
+  let open = sockets;
   for (let i = 0; i < sockets; i++) {
     let has = 0;
     const socket = connect({
@@ -55,7 +71,12 @@ function join(): void {
         },
       },
     });
-    socket.on('error', () => undefined);
+    socket.write(HELLO);
+    socket
+      .on('error', () => undefined)
+      .on('close', () => {
+        if (--open === 0) process.stdout.write('null\n');
+      });
   }
 }
 

@@ -154,7 +154,7 @@ export class SimulatedWorker {
     const payload = bytesOf(gradients.sumOf(node));
     const partial = {
       ...{ type: 'partial', run, trial: 0, round: round.round, ...node, rows, rowDigests },
-      ...{ lossSum: MadeUpGradients.lossOf(rows), correct: 0, computeMs: 0, retries: 0 },
+      ...{ lossSum: MadeUpGradients.lossOf(rows), correct: 0, leftAt: null, computeMs: 0, retries: 0 },
     } satisfies WorkerToCoordinator;
     const packed = packr.pack({ ...partial, payloadBytes: payload.byteLength });
     const head = Buffer.alloc(aligned(PREFIX_BYTES + packed.byteLength));
