@@ -10,6 +10,8 @@ const BENCHMARKS = [
   'kernels',
   'scrape',
   'scale',
+  'keras',
+  'times',
 ] as const;
 
 const [name] = process.argv.slice(2);
