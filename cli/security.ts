@@ -5,7 +5,8 @@ import { AnyOf, SharedSecret, type Authenticator } from '../coordinator/security
 import { clusterFolderPath, openClusterFolder } from '../coordinator/security/cluster-folder.js';
 import { TlsIdentity, type CertificateSource } from '../coordinator/security/tls-identity.js';
 import { TokenStore } from '../coordinator/security/token-store.js';
-import { isLoopback, type ListenAddress, type ServerSecurity } from '../coordinator/server.js';
+import type { ServerSecurity } from '../coordinator/server.js';
+import { isLoopback, type ListenAddress } from '../shared/listen.js';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import { formatJoinToken, parseJoinToken } from '../shared/join-token.js';

@@ -66,8 +66,11 @@ export interface Tenant {
   roundSent(run: number, trial: number, milliseconds: number): void;
   /** May a worker with this fingerprint compute for the run? Returns why not, or null. */
   refusal(worker: Worker, fingerprint: string): string | null;
-  /** The worker computes from now on. */
-  joined(worker: Worker): void;
+  /**
+   * The worker computes from now on.
+   * @param preparedMs what it took to get ready: from the run's spec to its answer
+   */
+  joined(worker: Worker, preparedMs: number): void;
   /** Said only of workers that had joined. */
   left(worker: Worker, reason: string): void;
   /** Bytes of the payload that this partial should have. */
@@ -471,7 +474,7 @@ export class Cluster implements SessionListener {
     }
     employment.ready = true;
     this.scheduler.join(worker.number, worker.hello.slots, run);
-    tenant.joined(worker);
+    tenant.joined(worker, this.clock.now() - employment.since);
   }
 
   private onAnswer(member: Member, answer: Received<Answer>): void {

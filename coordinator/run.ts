@@ -414,11 +414,11 @@ export class Run implements Tenant {
     return `${message}. --allow-mixed-numerics on the coordinator lets it in`;
   }
 
-  joined(worker: Worker): void {
+  joined(worker: Worker, preparedMs: number): void {
     const { number, hello, resumed } = worker;
     this.roster.set(number, { worker, examples: this.roster.get(number)?.examples ?? 0 });
     const { name, host, slots } = hello;
-    this.record({ type: 'worker-joined', worker: number, name, host, slots, resumed });
+    this.record({ type: 'worker-joined', worker: number, name, host, slots, resumed, preparedMs });
     this.options.observer.workerJoined(worker);
     this.strengthChanged();
   }

@@ -14,6 +14,7 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import type { Scope } from '../shared/join-token.js';
+import type { ListenAddress } from '../shared/listen.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -34,27 +35,6 @@ import { healthRoutes } from './http/health.js';
 import { LargeFrames } from './large-frames.js';
 import { ReceiveGate } from './receive-gate.js';
 import { Session, type SessionListener } from './session.js';
-
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-/**
- * Reads `host:port` (IPv6 as `[::1]:7077`).
- * @throws AtelierError `usage`
- */
-export function parseListen(text: string, flag = '--listen'): ListenAddress {
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) {
-    throw new AtelierError('usage', `${flag} ${text}: expected host:port, such as 127.0.0.1:7077`);
-  }
-  return { host: match[1] ?? match[2] ?? '', port };
-}
-
-export const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || /^127\./.test(host);
 
 /** How a coordinator keeps its door. */
 export interface ServerSecurity {

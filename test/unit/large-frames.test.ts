@@ -74,8 +74,8 @@ describe('large frames', () => {
     ['are medium', frame(encodeFrame({ type: 'partial' }, PAYLOAD.subarray(0, 1_000))), {}],
   ])('that %s are passed on', (_, bytes, options) => {
     const { frames, passed, events } = tap(options);
-    for (let at = 0; at < bytes.byteLength; at += 1_000) frames.feed(bytes.subarray(at, at + 1_000));
-    expect(passed()).toEqual(bytes);
+    for (let at = 0; at < bytes.byteLength; at += 10_000) frames.feed(bytes.subarray(at, at + 10_000));
+    expect(passed().equals(bytes)).toBe(true);
     expect(events).toEqual([]);
   });
 
