@@ -7,6 +7,14 @@ interface Waiting {
   readonly enter: () => void;
 }
 
+/** Of one who has asked to come in. */
+export interface Ticket {
+  /** Was there no room when it asked? */
+  readonly isWaiting: boolean;
+  /** Gives the room back, or the place in the queue; once. */
+  readonly leave: () => void;
+}
+
 /**
  * Lets so many large payloads in at a time that their memory is bounded, however many workers send at once. Those that wait stay in the
  * sockets' own buffers, at the workers' side for the most part. They come in by their order: partials that
@@ -24,21 +32,21 @@ export class ReceiveGate {
 
   /**
    * @param enter called once there is room, perhaps at once
-   * @returns gives the room back, or the place in the queue; once
    */
-  ask(bytes: number, order: number, enter: () => void): () => void {
+  ask(bytes: number, order: number, enter: () => void): Ticket {
     const one: Waiting = { bytes, order, enter };
     const leave = (): void => {
       if (this.waiting.delete(one)) return;
       this.inside -= bytes;
       this.letIn();
     };
-    if (this.waiting.size > 0 || !this.hasRoom(bytes)) this.waiting.add(one);
+    const isWaiting = this.waiting.size > 0 || !this.hasRoom(bytes);
+    if (isWaiting) this.waiting.add(one);
     else {
       this.inside += bytes;
       enter();
     }
-    return leave;
+    return { isWaiting, leave };
   }
 
   private letIn(): void {

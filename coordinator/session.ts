@@ -198,15 +198,14 @@ export class Session {
     };
     return {
       place: (given) => {
-        let isIn = false;
-        leave = gate.ask(payloadBytes, message.start, () => {
-          isIn = true;
+        const ticket = gate.ask(payloadBytes, message.start, () => {
           stopBeating();
           place = listener.placeFor?.(message) ?? null;
           this.heard();
           given(place?.bytes ?? null);
         });
-        if (!isIn) stopBeating = this.beatWhileWaiting();
+        leave = ticket.leave;
+        if (ticket.isWaiting) stopBeating = this.beatWhileWaiting();
       },
       complete: () => {
         const payload = place?.bytes;

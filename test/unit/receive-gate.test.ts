@@ -4,8 +4,8 @@ import { ReceiveGate } from '../../coordinator/receive-gate.js';
 /** Asks for each of these, and says who is in. */
 function crowd(gate: ReceiveGate, asks: readonly (readonly [bytes: number, order: number])[]) {
   const entered: number[] = [];
-  const leave = asks.map(([bytes, order]) => gate.ask(bytes, order, () => entered.push(order)));
-  return { entered, leave: (i: number) => leave[i]?.() };
+  const tickets = asks.map(([bytes, order]) => gate.ask(bytes, order, () => entered.push(order)));
+  return { entered, leave: (i: number) => tickets[i]?.leave() };
 }
 
 describe('the gate of what is received', () => {

@@ -29,8 +29,9 @@ export class BareSocket {
   private length = 0;
   private has = 0;
   private kept: Buffer | null = null;
-  readonly opened: Promise<void>;
-  private resolveOpened: () => void = () => undefined;
+  /** False when it was closed before. */
+  readonly opened: Promise<boolean>;
+  private resolveOpened: (isOpen: boolean) => void = () => undefined;
 
   /** @param onMessage the first 64 KiB of a message, and the length of the whole; the memory is the listener's */
   constructor(port: number, onMessage: (start: Buffer, length: number) => void, onClose: () => void) {
@@ -48,7 +49,11 @@ export class BareSocket {
         },
       },
     });
-    this.socket.on('error', () => undefined).on('close', onClose);
+    this.socket.on('error', () => undefined);
+    this.socket.on('close', () => {
+      this.resolveOpened(false);
+      onClose();
+    });
     this.socket.write(
       `GET / HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
         `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\nSec-WebSocket-Version: 13\r\n` +
@@ -59,17 +64,19 @@ export class BareSocket {
   /** Sends one binary message of these parts, masked with zeros. They are not copied. */
   send(parts: readonly Uint8Array[]): void {
     const length = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const [lengthBytes, code] = length > 65_535 ? [8, 127] : length > 125 ? [2, 126] : [0, length];
-    const header = Buffer.alloc(2 + lengthBytes + 4);
-    header[0] = 0x82;
-    header[1] = 0x80 | code;
-    if (lengthBytes > 0)
-      header.writeUIntBE(length, 2 + lengthBytes - Math.min(6, lengthBytes), Math.min(6, lengthBytes));
+    const header = headerOf(length);
     this.socket.cork();
     this.socket.write(header);
     for (const part of parts) this.socket.write(part);
     this.socket.uncork();
     this.sent += header.byteLength + length;
+  }
+
+  /** Breaks off in the middle of a message. */
+  sendHalf([head, payload]: readonly [head: Uint8Array, payload: Uint8Array]): void {
+    const { socket } = this;
+    const header = headerOf(head.byteLength + payload.byteLength);
+    socket.end(Buffer.concat([header, head, payload.subarray(0, payload.byteLength / 2)]));
   }
 
   close(): void {
@@ -87,7 +94,7 @@ export class BareSocket {
     if (end < 0) return;
     if (!this.upgrading.startsWith('HTTP/1.1 101 ')) throw new Error(this.upgrading);
     this.isOpen = true;
-    this.resolveOpened();
+    this.resolveOpened(true);
     this.onBytes(Buffer.from(this.upgrading.slice(end + END_OF_HEADERS.length), 'latin1'));
   }
 
@@ -130,4 +137,15 @@ export class BareSocket {
     this.headerHas = 0;
     this.onMessage(kept, this.length);
   }
+}
+
+/** Of a binary message in one frame, masked with zeros. */
+function headerOf(length: number): Buffer {
+  const [lengthBytes, code] = length > 65_535 ? [8, 127] : length > 125 ? [2, 126] : [0, length];
+  const header = Buffer.alloc(2 + lengthBytes + 4);
+  header[0] = 0x82;
+  header[1] = 0x80 | code;
+  if (lengthBytes > 0)
+    header.writeUIntBE(length, 2 + lengthBytes - Math.min(6, lengthBytes), Math.min(6, lengthBytes));
+  return header;
 }

@@ -47,10 +47,10 @@ export class SimulatedWorker {
   readonly closed: Promise<void>;
   /** How long the coordinator took to answer each heartbeat, in milliseconds. */
   readonly heartbeatMs: number[] = [];
-  /** Bytes of rounds that came, and of partials that went, and how many rounds. */
-  readonly roundBytes: number[] = [];
   private readonly name: string;
   private readonly work: SharedWork;
+  /** Its next gradient ends in the middle, and with it the connection. */
+  breaksOff = false;
   private spec: RunSpec | null = null;
   private round: Round | null = null;
   private beat: NodeJS.Timeout | undefined;
@@ -83,11 +83,6 @@ export class SimulatedWorker {
       },
       ...{ slots: 1, versions, credential: null },
     });
-  }
-
-  /** How long the coordinator has owed the answer to a heartbeat. */
-  get waitingMs(): number {
-    return this.askedAt === null ? 0 : performance.now() - this.askedAt;
   }
 
   private send(message: WorkerToCoordinator): void {
@@ -160,7 +155,8 @@ export class SimulatedWorker {
     const head = Buffer.alloc(aligned(PREFIX_BYTES + packed.byteLength));
     head.writeUInt32LE(packed.byteLength, 0);
     head.set(packed, PREFIX_BYTES);
-    this.socket.send([head, payload]);
+    if (this.breaksOff) this.socket.sendHalf([head, payload]);
+    else this.socket.send([head, payload]);
   }
 
   /** The first beat comes at any moment of the interval: workers do not begin together. */

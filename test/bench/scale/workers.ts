@@ -24,7 +24,7 @@ while (workers.length < count) {
     (_, i) => new SimulatedWorker(port, `simulated-${workers.length + i}`, work),
   );
   for (const worker of some) {
-    await worker.socket.opened;
+    if (!(await worker.socket.opened)) throw new Error('the coordinator cannot be reached');
     worker.greet();
   }
   workers.push(...some);
