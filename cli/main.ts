@@ -2,20 +2,33 @@
 import { Command, CommanderError } from 'commander';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { ATELIER_VERSION } from '../shared/version.js';
-import { addCoordinatorCommand } from './coordinator.js';
-import { addDashboardsCommand } from './dashboards.js';
-import { addDoctorCommand } from './doctor.js';
-import { addLaunchCommand } from './launch.js';
-import { addTokenCommand } from './token.js';
-import { addEvaluateCommand } from './evaluate.js';
-import { addExportCommand } from './export.js';
-import { addPredictCommand } from './predict.js';
-import { addReportCommand } from './report.js';
-import { addServiceCommands } from './service-client.js';
-import { addSummaryCommand } from './summary.js';
-import { addKfoldCommand, addTrainCommand } from './train.js';
-import { addVerifyCommand } from './verify.js';
-import { addWorkerCommand } from './worker.js';
+type AddCommands = (program: Command) => void;
+
+/** What adds each command; most take longer to load than to start, so only the one that is asked for is loaded. */
+const COMMANDS: readonly { readonly names: readonly string[]; readonly load: () => Promise<AddCommands> }[] =
+  [
+    { names: ['train'], load: async () => (await import('./train.js')).addTrainCommand },
+    { names: ['kfold'], load: async () => (await import('./train.js')).addKfoldCommand },
+    { names: ['verify'], load: async () => (await import('./verify.js')).addVerifyCommand },
+    { names: ['worker'], load: async () => (await import('./worker.js')).addWorkerCommand },
+    { names: ['coordinator'], load: async () => (await import('./coordinator.js')).addCoordinatorCommand },
+    {
+      names: ['submit', 'status', 'logs', 'cancel'],
+      load: async () => (await import('./service-client.js')).addServiceCommands,
+    },
+    { names: ['token'], load: async () => (await import('./token.js')).addTokenCommand },
+    { names: ['launch'], load: async () => (await import('./launch.js')).addLaunchCommand },
+    { names: ['doctor'], load: async () => (await import('./doctor.js')).addDoctorCommand },
+    { names: ['dashboards'], load: async () => (await import('./dashboards.js')).addDashboardsCommand },
+    { names: ['evaluate'], load: async () => (await import('./evaluate.js')).addEvaluateCommand },
+    { names: ['export'], load: async () => (await import('./export.js')).addExportCommand },
+    { names: ['predict'], load: async () => (await import('./predict.js')).addPredictCommand },
+    { names: ['report'], load: async () => (await import('./report.js')).addReportCommand },
+    { names: ['summary'], load: async () => (await import('./summary.js')).addSummaryCommand },
+  ];
+
+const asked = process.argv[2] ?? '';
+const known = COMMANDS.filter(({ names }) => names.includes(asked));
 
 const program = new Command('atelier')
   .description('Synchronous data-parallel training for TensorFlow.js, exact to the bit')
@@ -23,21 +36,7 @@ const program = new Command('atelier')
   .configureHelp({ showGlobalOptions: true })
   .showHelpAfterError('(add --help for what there is)')
   .exitOverride();
-addTrainCommand(program);
-addKfoldCommand(program);
-addVerifyCommand(program);
-addWorkerCommand(program);
-addCoordinatorCommand(program);
-addServiceCommands(program);
-addTokenCommand(program);
-addLaunchCommand(program);
-addDoctorCommand(program);
-addDashboardsCommand(program);
-addEvaluateCommand(program);
-addExportCommand(program);
-addPredictCommand(program);
-addReportCommand(program);
-addSummaryCommand(program);
+for (const { load } of known.length > 0 ? known : COMMANDS) (await load())(program);
 for (const command of program.commands.flatMap((each) => [each, ...each.commands]))
   command.exitOverride().showHelpAfterError('(add --help for what there is)');
 

@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { AnyOf, SharedSecret, type Authenticator } from '../coordinator/security/authenticator.js';
 import { clusterFolderPath, openClusterFolder } from '../coordinator/security/cluster-folder.js';
-import { TlsIdentity, type CertificateSource } from '../coordinator/security/tls-identity.js';
+import type { CertificateSource } from '../coordinator/security/tls-identity.js';
 import { TokenStore } from '../coordinator/security/token-store.js';
-import { isLoopback, type ListenAddress, type ServerSecurity } from '../coordinator/server.js';
+import type { ServerSecurity } from '../coordinator/server.js';
+import { isLoopback, type ListenAddress } from '../shared/listen.js';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import { formatJoinToken, parseJoinToken } from '../shared/join-token.js';
@@ -83,6 +84,8 @@ export async function serverSecurity(
 
   const folder = openClusterFolder(clusterFolderPath(flags.stateDir, env));
   const source = certificateSource(flags, folder, listen, hostNames);
+  // Certificates take a fifth of a second to load, and most runs are on this machine alone.
+  const { TlsIdentity } = await import('../coordinator/security/tls-identity.js');
   const tls = await TlsIdentity.load(source, flags.tlsClientCa ?? null, clock);
   const store = new TokenStore(folder, () => clock.now());
   const { pin } = tls;

@@ -65,6 +65,7 @@ async function train(
   env: NodeJS.ProcessEnv,
 ): Promise<ExitCode> {
   const startedAt = new Date();
+  const imported = secondsSinceStart();
   if (flags.resume !== undefined && flags.runDir !== undefined) {
     throw new AtelierError('usage', '--resume names the run directory: leave out --run-dir');
   }
@@ -93,12 +94,15 @@ async function train(
       isResumed: existing !== null,
       terminal,
       startedAt,
+      imported,
       env,
     });
   } finally {
     directory.unlock();
   }
 }
+
+const secondsSinceStart = (): number => performance.now() / 1000;
 
 interface Training {
   readonly flags: TrainFlags;
@@ -107,12 +111,15 @@ interface Training {
   readonly isResumed: boolean;
   readonly terminal: Terminal;
   readonly startedAt: Date;
+  /** Seconds from the start of the process until its code was loaded. */
+  readonly imported: number;
   readonly env: NodeJS.ProcessEnv;
 }
 
 async function runTraining(training: Training): Promise<ExitCode> {
-  const { flags, config, directory, isResumed, terminal, startedAt, env } = training;
+  const { flags, config, directory, isResumed, terminal, startedAt, imported, env } = training;
   const material = await loadMaterial(config, env);
+  const loaded = secondsSinceStart();
   const { dataset, model, plans } = material;
   const { end, run, obituaries } = await runOnCluster({
     config,
@@ -132,7 +139,9 @@ async function runTraining(training: Training): Promise<ExitCode> {
       ]),
     directory,
     prepare: async () => {
+      const started = { type: 'start-up', imported, loaded, listening: secondsSinceStart() } as const;
       if (isResumed) {
+        directory.appendEvent(systemClock.now(), started);
         return findResumption(directory, plans, (file, why) => {
           terminal.warned('checkpoint', `${file}: ${why}. Going on with the one before it`);
           directory.appendEvent(systemClock.now(), { type: 'checkpoint-damaged', file, reason: why });
@@ -141,6 +150,7 @@ async function runTraining(training: Training): Promise<ExitCode> {
       directory.create();
       directory.writeConfig(config);
       directory.writeManifest(await manifest(startedAt, config, dataset, model));
+      directory.appendEvent(systemClock.now(), started);
       return null;
     },
     finish: (finished) => writeResults(directory, model, finished),

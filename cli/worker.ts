@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import type { Command } from 'commander';
-import { isLoopback, parseListen } from '../coordinator/server.js';
 import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
 import { SharedFolder } from '../worker/exchange.js';
@@ -13,6 +12,7 @@ import { WorkerMetrics } from '../worker/worker-metrics.js';
 import { systemClock } from '../shared/clock.js';
 import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode } from '../shared/errors.js';
+import { isLoopback, parseListen } from '../shared/listen.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { availableCores, parseCount } from './numbers.js';

@@ -8,13 +8,19 @@ import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import type { ExchangeHost, LeftGradients } from '../shared/exchange.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
-import type { Received, RunSpec, SessionCredential, WorkerReport } from '../shared/protocol/messages.js';
+import type {
+  PartialMessage,
+  Received,
+  RunSpec,
+  SessionCredential,
+  WorkerReport,
+} from '../shared/protocol/messages.js';
 import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
 import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
 import { RowServer } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
-import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
+import type { Hello, Place, Session, SessionListener, WorkerMessage } from './session.js';
 import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
 
@@ -60,10 +66,17 @@ export interface Tenant {
   roundSent(run: number, trial: number, milliseconds: number): void;
   /** May a worker with this fingerprint compute for the run? Returns why not, or null. */
   refusal(worker: Worker, fingerprint: string): string | null;
-  /** The worker computes from now on. */
-  joined(worker: Worker): void;
+  /**
+   * The worker computes from now on.
+   * @param preparedMs what it took to get ready: from the run's spec to its answer
+   */
+  joined(worker: Worker, preparedMs: number): void;
   /** Said only of workers that had joined. */
   left(worker: Worker, reason: string): void;
+  /** Bytes of the payload that this partial should have. */
+  partialBytes(partial: PartialMessage): number;
+  /** Where a partial's payload is received, to be answered with; null when it will not be needed. */
+  placeFor(partial: PartialMessage): Place | null;
   /** @throws AtelierError `protocol` for an answer that cannot be right, before anything has changed */
   answered(worker: Worker, answer: Received<Answer>): Verdict;
   warned(worker: Worker, message: string): void;
@@ -112,8 +125,6 @@ export interface ClusterCounts {
 export class Cluster implements SessionListener {
   private readonly clock: Clock;
   private readonly exchange: ExchangeHost | null;
-  /** Where gradients are read into, for each run. */
-  private readonly inboxes = new Map<number, Uint8Array>();
   private readonly scheduler = new Scheduler();
   private readonly members = new Map<number, Member>();
   private readonly tenants = new Map<number, Tenant>();
@@ -151,7 +162,6 @@ export class Cluster implements SessionListener {
   detach(run: number): void {
     if (!this.tenants.delete(run)) return;
     this.held.delete(run);
-    this.inboxes.delete(run);
     this.exchange?.forget(run);
     for (let trial = 0; trial < MAX_TRIALS; trial++) {
       if (!this.scheduler.hasJob(jobOf(run, trial))) break;
@@ -284,9 +294,8 @@ export class Cluster implements SessionListener {
   pump(): void {
     if (this.closedReason !== undefined) return;
     const now = this.clock.now();
-    for (const { worker, job, round, start, count } of this.scheduler.assign(now, (group) =>
-      this.held.has(group),
-    )) {
+    const assignments = this.scheduler.assign(now, (group) => this.held.has(group));
+    for (const { worker, job, round, start, count } of assignments) {
       const run = Math.floor(job / MAX_TRIALS);
       const trial = job % MAX_TRIALS;
       const member = this.members.get(worker);
@@ -311,10 +320,17 @@ export class Cluster implements SessionListener {
         session.send({ type: 'lease', run, trial, round, start, count });
       });
     }
+    // Without new leases the next deadline does not come earlier than the one that is waited for.
+    if (assignments.length === 0 && this.cancelDeadline !== undefined) return;
     this.cancelDeadline?.();
     const deadline = this.scheduler.nextDeadline(now);
     this.cancelDeadline =
-      deadline === undefined ? undefined : this.clock.after(deadline - now + 1, () => this.pump());
+      deadline === undefined ? undefined : this.clock.after(deadline - now + 1, () => this.onDeadline());
+  }
+
+  private onDeadline(): void {
+    this.cancelDeadline = undefined;
+    this.pump();
   }
 
   /** Sends everyone home. */
@@ -398,6 +414,14 @@ export class Cluster implements SessionListener {
     this.pump();
   }
 
+  partialBytes(partial: PartialMessage): number | undefined {
+    return partial.leftAt === null ? this.tenants.get(partial.run)?.partialBytes(partial) : undefined;
+  }
+
+  placeFor(partial: PartialMessage): Place | null {
+    return this.tenants.get(partial.run)?.placeFor(partial) ?? null;
+  }
+
   closed(session: Session, reason: string): void {
     const member = [...this.members.values()].find((candidate) => candidate.session === session);
     if (member === undefined) return;
@@ -450,7 +474,7 @@ export class Cluster implements SessionListener {
     }
     employment.ready = true;
     this.scheduler.join(worker.number, worker.hello.slots, run);
-    tenant.joined(worker);
+    tenant.joined(worker, this.clock.now() - employment.since);
   }
 
   private onAnswer(member: Member, answer: Received<Answer>): void {
@@ -461,8 +485,14 @@ export class Cluster implements SessionListener {
     if (message.trial >= MAX_TRIALS || !this.scheduler.hasJob(jobOf(message.run, message.trial))) {
       throw new AtelierError('protocol', `there is no trial ${message.trial}`);
     }
-    const payload = this.payloadOf(member, tenant, answer);
-    const verdict = tenant.answered(member.worker, { message, payload });
+    const place = this.takeLeft(member, tenant, answer);
+    const payload = place?.bytes ?? answer.payload;
+    let verdict: Verdict;
+    try {
+      verdict = tenant.answered(member.worker, { message, payload });
+    } finally {
+      place?.giveBack();
+    }
     if (verdict === 'invalid') {
       throw new AtelierError('protocol', 'an answer to nothing that was asked');
     }
@@ -479,21 +509,24 @@ export class Cluster implements SessionListener {
     this.letGo(member);
   }
 
-  /** What came with an answer, or was left for it. */
-  private payloadOf(
+  /** Reads what was left for an answer; null when nothing was, or nobody needs it any more. */
+  private takeLeft(
     { gradients }: Member,
-    { spec }: Tenant,
+    tenant: Tenant,
     { message, payload }: Received<Answer>,
-  ): Uint8Array {
-    if (message.type !== 'partial' || message.leftAt === null) return payload;
+  ): Place | null {
+    if (message.type !== 'partial' || message.leftAt === null) return null;
     if (gradients === null || payload.byteLength > 0) {
       throw new AtelierError('protocol', 'a gradient left where there is no exchange');
     }
-    const bytes = spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
-    const inbox = this.inboxes.get(message.run) ?? new Uint8Array(bytes);
-    this.inboxes.set(message.run, inbox);
-    gradients.read(message.leftAt, inbox);
-    return inbox;
+    const place = tenant.placeFor(message);
+    try {
+      if (place !== null) gradients.read(message.leftAt, place.bytes);
+      return place;
+    } catch (error) {
+      place?.giveBack();
+      throw error;
+    }
   }
 
   /** A worker that wants to leave and owes nothing may go. */

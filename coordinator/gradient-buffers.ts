@@ -3,13 +3,17 @@ import type { VectorMemory } from '../shared/vector/memory.js';
 
 /**
  * Where a step's partials are held until they are added: beside the weights and the optimizer's state, where the
- * vector kernels reach them. There are as many buffers as partials were ever held at once, at most one for each shard.
+ * vector kernels reach them. There are as many buffers as partials were ever held at once, at most one for each shard, and as many
+ * as were received at once.
  */
 export class GradientBuffers {
   private readonly memory: VectorMemory;
   private readonly size: number;
-  private readonly all: Float32Array[] = [];
-  private free: Float32Array[] = [];
+  private readonly free: Float32Array[] = [];
+  /** Of this step. */
+  private held = new Set<Float32Array>();
+  /** By where they begin: what is received into them comes back as another view. */
+  private readonly lent = new Map<ArrayBufferLike, Map<number, Float32Array>>();
 
   /** @param size floats of a gradient */
   constructor(memory: VectorMemory, size: number) {
@@ -19,26 +23,54 @@ export class GradientBuffers {
 
   /** Forgets what was held: a new step begins. */
   reset(): void {
-    this.free = [...this.all];
+    this.free.push(...this.held);
+    this.held = new Set();
   }
 
-  /** The same sum, in a buffer of its own. */
+  /** A buffer to receive a partial into. Until it is held or given back nobody else has it. */
+  borrow(): Float32Array {
+    const buffer = this.take();
+    const ofMemory = this.lent.get(buffer.buffer) ?? new Map<number, Float32Array>();
+    this.lent.set(buffer.buffer, ofMemory.set(buffer.byteOffset, buffer));
+    return buffer;
+  }
+
+  /** Ends the loan; nothing to do for a buffer that is held by now. */
+  giveBack(buffer: Float32Array): void {
+    if (this.endLoan(buffer) !== undefined) this.free.push(buffer);
+  }
+
+  /** The same sum, in a buffer of its own: the borrowed one that it is in, or a copy. */
   hold(sum: GradientSum): GradientSum {
     if (sum.values === null) return sum;
-    const values = this.free.pop() ?? this.make();
-    values.set(sum.values);
+    let values = this.endLoan(sum.values);
+    if (values === undefined) {
+      values = this.take();
+      values.set(sum.values);
+    }
+    this.held.add(values);
     return { ...sum, values };
   }
 
   /** Left plus right, both of them held; the right one's buffer becomes free. The `combine` of a `TreeSum`. */
   readonly combine = (left: GradientSum, right: GradientSum): GradientSum => {
-    if (left.values !== null && right.values !== null) this.free.push(right.values);
+    if (left.values !== null && right.values !== null) {
+      this.held.delete(right.values);
+      this.free.push(right.values);
+    }
     return addGradientSums(left, right);
   };
 
-  private make(): Float32Array {
-    const buffer = this.memory.array(this.size);
-    this.all.push(buffer);
-    return buffer;
+  /** The buffer that this is, or a view of, if it is lent. */
+  private endLoan({ buffer, byteOffset }: Float32Array): Float32Array | undefined {
+    const ofMemory = this.lent.get(buffer);
+    const lent = ofMemory?.get(byteOffset);
+    ofMemory?.delete(byteOffset);
+    if (ofMemory?.size === 0) this.lent.delete(buffer);
+    return lent;
+  }
+
+  private take(): Float32Array {
+    return this.free.pop() ?? this.memory.array(this.size);
   }
 }

@@ -10,7 +10,15 @@ import { StepLog } from './step-log.js';
 
 /** A line of `events.jsonl`. */
 export type RunEvent =
-  | { type: 'worker-joined'; worker: number; name: string; host: string; slots: number; resumed: boolean }
+  | {
+      type: 'worker-joined';
+      worker: number;
+      name: string;
+      host: string;
+      slots: number;
+      resumed: boolean;
+      preparedMs: number;
+    }
   | { type: 'worker-left'; worker: number; name: string; reason: string }
   | { type: 'worker-refused'; name: string; reason: string }
   /** A local worker process ended and was started again. */
@@ -19,6 +27,11 @@ export type RunEvent =
   | { type: 'started'; workers: number }
   /** Fewer workers than --min-workers. */
   | { type: 'waiting'; workers: number; wanted: number }
+  /**
+   * When the process had loaded its code, then the data and the model, and when workers could join: seconds after its start. The same for
+   * `first-step`; what lies between is in the times of the events.
+   */
+  | { type: 'start-up'; imported: number; loaded: number; listening: number }
   /** How long after the start of the process the first step was done. */
   | { type: 'first-step'; secondsAfterStart: number }
   | { type: 'checkpoint'; trial: number; file: string }

@@ -5,14 +5,21 @@ import { exampleRecipe, type RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
-import { float32Of } from '../shared/protocol/frame.js';
-import { encodeToWorker, type Received, type RunSpec, type Work } from '../shared/protocol/messages.js';
+import { bytesOf, float32Of } from '../shared/protocol/frame.js';
+import {
+  encodeToWorker,
+  type PartialMessage,
+  type Received,
+  type RunSpec,
+  type Work,
+} from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
 import type { CheckpointStore, WrittenCheckpoint } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
+import type { Place } from './session.js';
 import { RoundFrames, type HeldFrame } from './round-frames.js';
 import type { RunFigures, TrialFigures, TrialStatus } from './run-figures.js';
 import type { LeaseCounts } from './scheduler.js';
@@ -115,6 +122,8 @@ interface TrialRecord {
   readonly checkpoints: ReturnType<RunJournal['checkpoints']>;
   /** The round in work, and its frame once somebody needs it. */
   open: OpenRound | undefined;
+  /** The encoded `trial` message, once a worker needs it. */
+  frame: Buffer | undefined;
   readonly frames: RoundFrames;
   started: boolean;
   bestLoss: number;
@@ -204,6 +213,7 @@ export class Run implements Tenant {
         steps: directory.stepLog(plan.fold, trial.stepsDone),
         checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
         open: undefined,
+        frame: undefined,
         frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT, (weights) =>
           cluster.leaveWeights(this.number, plan.trial, weights),
         ),
@@ -362,9 +372,12 @@ export class Run implements Tenant {
   // ---- Tenant ----------------------------------------------------------------------------------------------
 
   trialFrame(run: number, trial: number): Buffer {
-    const { training, validation } = this.trialOf(trial).plan;
+    const record = this.trialOf(trial);
+    if (record.frame !== undefined) return record.frame;
+    const { training, validation } = record.plan;
     const bitmap = (rows: Uint32Array): Uint8Array => Bitmap.of(this.dataset.info.trainRows, rows).bytes;
-    return encodeToWorker({ type: 'trial', run, trial }, bitmap(training), bitmap(validation));
+    record.frame = encodeToWorker({ type: 'trial', run, trial }, bitmap(training), bitmap(validation));
+    return record.frame;
   }
 
   roundFrame(run: number, trial: number): HeldFrame {
@@ -401,11 +414,11 @@ export class Run implements Tenant {
     return `${message}. --allow-mixed-numerics on the coordinator lets it in`;
   }
 
-  joined(worker: Worker): void {
+  joined(worker: Worker, preparedMs: number): void {
     const { number, hello, resumed } = worker;
     this.roster.set(number, { worker, examples: this.roster.get(number)?.examples ?? 0 });
     const { name, host, slots } = hello;
-    this.record({ type: 'worker-joined', worker: number, name, host, slots, resumed });
+    this.record({ type: 'worker-joined', worker: number, name, host, slots, resumed, preparedMs });
     this.options.observer.workerJoined(worker);
     this.strengthChanged();
   }
@@ -417,13 +430,23 @@ export class Run implements Tenant {
     this.strengthChanged();
   }
 
+  partialBytes({ rows }: PartialMessage): number {
+    return rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  placeFor({ trial }: PartialMessage): Place | null {
+    const record = this.trials[trial];
+    if (record === undefined || this.isOver) return null;
+    const buffer = record.trial.gradients.borrow();
+    return { bytes: bytesOf(buffer), giveBack: () => record.trial.gradients.giveBack(buffer) };
+  }
+
   answered(worker: Worker, { message, payload }: Received<Answer>): Verdict {
     if (this.isOver) return 'late';
     const record = this.trialOf(message.trial);
     let answer: { verdict: Verdict; effects: TrialEffect[] };
     if (message.type === 'partial') {
-      const expected = message.rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
-      requireBytes(payload, expected);
+      requireBytes(payload, this.partialBytes(message));
       const { round, start, count, rows, lossSum, correct, rowDigests } = message;
       const values = rows === 0 ? null : float32Of(payload);
       const sum = { rows, lossSum, correct, values };

@@ -257,6 +257,9 @@ export class Scheduler {
    */
   assign(now: number, isHeld: (group: number) => boolean = () => false): Assignment[] {
     const assignments: Assignment[] = [];
+    // Most answers leave nothing to lease, and it is called for each: what follows takes the square of the number of workers.
+    const isAnyFree = [...this.jobs.values()].some(({ free }) => free > 0);
+    if (!isAnyFree && !this.isAnyOverdue(now)) return assignments;
     const eligible = [...this.workers.values()].filter(
       (worker) => !worker.draining && !isOverdue(worker, now),
     );
@@ -268,6 +271,11 @@ export class Scheduler {
     if (free >= slots) this.assignTo(hasNothingWaiting, eligible, now, isHeld, assignments);
     this.speculate(eligible, now, assignments, isHeld);
     return assignments;
+  }
+
+  private isAnyOverdue(now: number): boolean {
+    for (const worker of this.workers.values()) if (isOverdue(worker, now)) return true;
+    return false;
   }
 
   /** When `assign` could do something although nothing else has happened; undefined if never. */

@@ -14,6 +14,7 @@ import { WebSocketServer, type WebSocket } from 'ws';
 import type { Clock } from '../shared/clock.js';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import type { Scope } from '../shared/join-token.js';
+import type { ListenAddress } from '../shared/listen.js';
 import {
   CloseCode,
   HANDSHAKE_TIMEOUT_MS,
@@ -31,28 +32,9 @@ import { RequestGuard, type Refusal } from './security/request-guard.js';
 import type { TlsIdentity } from './security/tls-identity.js';
 import { buildApp, type App, type RoutePlugin } from './http/app.js';
 import { healthRoutes } from './http/health.js';
+import { LargeFrames } from './large-frames.js';
+import { ReceiveGate } from './receive-gate.js';
 import { Session, type SessionListener } from './session.js';
-
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-/**
- * Reads `host:port` (IPv6 as `[::1]:7077`).
- * @throws AtelierError `usage`
- */
-export function parseListen(text: string, flag = '--listen'): ListenAddress {
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) {
-    throw new AtelierError('usage', `${flag} ${text}: expected host:port, such as 127.0.0.1:7077`);
-  }
-  return { host: match[1] ?? match[2] ?? '', port };
-}
-
-export const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host === '::1' || /^127\./.test(host);
 
 /** How a coordinator keeps its door. */
 export interface ServerSecurity {
@@ -95,6 +77,7 @@ export class CoordinatorServer {
   private readonly awaiting = new Map<string, () => void>();
   private readonly cleanUp: (() => void)[] = [];
   private app: App | undefined;
+  private readonly gate = new ReceiveGate();
 
   private constructor(options: ServerOptions) {
     this.options = options;
@@ -244,8 +227,28 @@ export class CoordinatorServer {
         request.socket.remoteAddress,
         socket,
       );
+      this.takeLargeFrames(socket, webSocket, session);
       if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });
+  }
+
+  /** From now on the socket's bytes come to us, and those of large frames do not reach ws. */
+  private takeLargeFrames(socket: Duplex, webSocket: WebSocket, session: Session): void {
+    const listeners = socket.listeners('data') as ((this: Duplex, chunk: Buffer) => void)[];
+    socket.removeAllListeners('data');
+    const frames = new LargeFrames({
+      pass: (bytes) => {
+        for (const listener of listeners) listener.call(socket, bytes);
+      },
+      arriving: (head, payloadBytes) => session.arriving(head, payloadBytes, this.gate),
+      pause: () => webSocket.pause(),
+      resume: () => webSocket.resume(),
+    });
+    socket.on('data', (chunk: Buffer) => {
+      session.heard();
+      frames.feed(chunk);
+    });
+    socket.once('close', () => frames.close());
   }
 
   private admit(request: IncomingMessage): { grant: Grant | null } | Refusal {

@@ -3,8 +3,10 @@ import type { WebSocket } from 'ws';
 import { AtelierError, messageOf } from '../shared/errors.js';
 import {
   decodeFromWorker,
+  decodePartialHead,
   encodeToWorker,
   type CoordinatorToWorker,
+  type PartialMessage,
   type Received,
   type SessionCredential,
   type WorkerToCoordinator,
@@ -12,6 +14,8 @@ import {
 import type { Clock } from '../shared/clock.js';
 import type { ExchangeOffer } from '../shared/exchange.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
+import type { Arrival } from './large-frames.js';
+import type { ReceiveGate } from './receive-gate.js';
 import type { Traffic } from './traffic.js';
 import {
   CloseCode,
@@ -41,12 +45,23 @@ export interface SessionListener {
   joined(session: Session): void;
   /** A checked message of a worker that is in. Throws AtelierError `protocol` for one that cannot be right. */
   received(session: Session, message: Received<WorkerMessage>): void;
+  /** Bytes of payload that this partial should have; undefined when payloads cannot be received in place. */
+  partialBytes?(partial: PartialMessage): number | undefined;
+  /** Where its payload is to be received; null when nobody needs it any more. It comes to `received` before the place is given back. */
+  placeFor?(partial: PartialMessage): Place | null;
   /** The connection is gone, for this reason. Called once, only for a worker that was in. */
   closed(session: Session, reason: string): void;
 }
 
 /** A stream that can be told to wait for more. */
 type Stream = Pick<Duplex, 'cork' | 'uncork'>;
+
+/** Memory for a payload. */
+export interface Place {
+  readonly bytes: Uint8Array;
+  /** What is done with it is done. */
+  giveBack(): void;
+}
 
 type State =
   | { kind: 'greeting'; cancelDeadline: () => void }
@@ -159,10 +174,71 @@ export class Session {
     this.end(reason);
   }
 
+  /** Some bytes have come, be they of a frame that is not whole yet. */
+  heard(): void {
+    this.heardAt = this.clock.now();
+  }
+
+  /**
+   * The head of a large frame has come: it is received in place if it is a partial that this worker may send. When its turn comes is the
+   * gate's business; until then the worker is not read, and hears heartbeats without asking.
+   */
+  arriving(head: Buffer, payloadBytes: number, gate: ReceiveGate): Arrival | null {
+    const { listener } = this;
+    if (this.state.kind !== 'joined') return null;
+    const message = decodePartialHead(head, payloadBytes);
+    if (message === null || listener.partialBytes?.(message) !== payloadBytes) return null;
+    let place: Place | null = null;
+    let leave: () => void = () => undefined;
+    let stopBeating: () => void = () => undefined;
+    const over = (): void => {
+      stopBeating();
+      place?.giveBack();
+      leave();
+    };
+    return {
+      place: (given) => {
+        const ticket = gate.ask(payloadBytes, message.start, () => {
+          stopBeating();
+          place = listener.placeFor?.(message) ?? null;
+          this.heard();
+          given(place?.bytes ?? null);
+        });
+        leave = ticket.leave;
+        if (ticket.isWaiting) stopBeating = this.beatWhileWaiting();
+      },
+      complete: () => {
+        const payload = place?.bytes;
+        listener.traffic.received(message.type, head.byteLength + payloadBytes);
+        if (payload !== undefined) this.guarded(() => this.deliver({ message, payload }));
+        over();
+      },
+      abandon: over,
+    };
+  }
+
+  /** Returns what ends it. */
+  private beatWhileWaiting(): () => void {
+    let cancel = (): void => undefined;
+    const beat = (): void => {
+      this.heard();
+      this.send({ type: 'heartbeat' });
+      cancel = this.clock.after(HEARTBEAT_INTERVAL_MS, beat);
+    };
+    cancel = this.clock.after(HEARTBEAT_INTERVAL_MS, beat);
+    return () => cancel();
+  }
+
   private onFrame(data: Buffer): void {
-    try {
+    this.guarded(() => {
       if (this.state.kind === 'greeting') this.onGreeting(data);
       else if (this.state.kind === 'joined') this.onMessage(data);
+    });
+  }
+
+  private guarded(action: () => void): void {
+    try {
+      action();
     } catch (error) {
       if (!(error instanceof AtelierError)) throw error;
       this.listener.traffic.rejected.add(error instanceof Malformed ? 'malformed' : 'unexpected');
@@ -217,21 +293,25 @@ export class Session {
 
   private onMessage(data: Buffer): void {
     if (this.state.kind !== 'joined') return;
-    this.state.cancelDeadline();
-    this.state.cancelDeadline = this.silenceDeadline();
     const { message, payload } = this.decode(data);
     if (message.type === 'hello') throw new AtelierError('protocol', 'a second hello');
     if (message.type === 'heartbeat') {
       this.send({ type: 'heartbeat' });
       return;
     }
-    this.listener.received(this, { message, payload });
+    this.deliver({ message, payload });
   }
 
-  private silenceDeadline(): () => void {
-    return this.clock.after(HEARTBEAT_TIMEOUT_MS, () =>
-      this.close(CloseCode.timeout, `silent for ${HEARTBEAT_TIMEOUT_MS / 1000} s`),
-    );
+  private deliver(received: Received<WorkerMessage>): void {
+    if (this.state.kind === 'joined') this.listener.received(this, received);
+  }
+
+  private silenceDeadline(ms = HEARTBEAT_TIMEOUT_MS): () => void {
+    return this.clock.after(ms, () => {
+      const left = HEARTBEAT_TIMEOUT_MS - this.silentMs;
+      if (left <= 0) this.close(CloseCode.timeout, `silent for ${HEARTBEAT_TIMEOUT_MS / 1000} s`);
+      else if (this.state.kind === 'joined') this.state.cancelDeadline = this.silenceDeadline(left);
+    });
   }
 
   private onClose(code: number, reason: string): void {

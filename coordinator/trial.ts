@@ -132,7 +132,8 @@ export interface TrialOptions {
 export class Trial {
   private readonly options: TrialOptions;
   private readonly weights: Float32Array;
-  private readonly gradients: GradientBuffers;
+  /** Where partials are held until they are added. */
+  readonly gradients: GradientBuffers;
   private readonly result: ResultWeights;
   private phase: Phase;
   private nextRound = 0;

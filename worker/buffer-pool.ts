@@ -18,7 +18,7 @@ export class BufferPool {
    */
   constructor(length: number, usual: number) {
     this.length = length;
-    this.memory = new VectorMemory(usual, HEAD_ROOM_FLOATS + length);
+    this.memory = new VectorMemory(usual, HEAD_ROOM_FLOATS + length, true);
   }
 
   borrow(): Float32Array {

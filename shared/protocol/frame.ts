@@ -62,10 +62,36 @@ export function encodeFrameAround(header: object, payload: Uint8Array): Buffer {
  * @throws AtelierError `protocol` when the bytes are not a frame or the lengths do not agree.
  */
 export function decodeFrame(frame: Buffer): RawFrame {
+  const { header, payloadStart, payloadBytes } = decodeHead(frame);
+  // A plain Uint8Array: slice() of a Buffer would not copy.
+  const payload =
+    payloadStart < frame.byteLength
+      ? new Uint8Array(frame.buffer, frame.byteOffset + payloadStart, frame.byteLength - payloadStart)
+      : NO_BYTES;
+  if (payloadBytes !== payload.byteLength) {
+    throw badFrame(`the declared length of the payload is not its length, ${payload.byteLength} bytes`);
+  }
+  return { header, payload };
+}
+
+/** So many bytes tell how long a head is. */
+export const MIN_HEAD_BYTES = PREFIX_BYTES;
+
+/** Bytes of a frame before its payload. */
+export const frameHeadBytes = (frame: Buffer): number => align(PREFIX_BYTES + frame.readUInt32LE(0));
+
+/**
+ * Takes the head of a frame apart, of which more may or may not be there.
+ * @throws AtelierError `protocol` when it is not one
+ */
+export function decodeHead(frame: Buffer): {
+  header: Readonly<Record<string, unknown>>;
+  payloadStart: number;
+  payloadBytes: unknown;
+} {
   if (frame.byteLength < PREFIX_BYTES) throw badFrame('shorter than its length prefix');
   const headerBytes = frame.readUInt32LE(0);
   if (headerBytes > MAX_HEADER_BYTES) throw badFrame(`header of ${headerBytes} bytes is over the limit`);
-  const payloadStart = align(PREFIX_BYTES + headerBytes);
   if (PREFIX_BYTES + headerBytes > frame.byteLength) throw badFrame('header is cut off');
   let header: unknown;
   try {
@@ -75,15 +101,7 @@ export function decodeFrame(frame: Buffer): RawFrame {
   }
   if (typeof header !== 'object' || header === null) throw badFrame('header is not a map');
   const { payloadBytes, ...fields } = header as Record<string, unknown>;
-  // A plain Uint8Array: slice() of a Buffer would not copy.
-  const payload =
-    payloadStart < frame.byteLength
-      ? new Uint8Array(frame.buffer, frame.byteOffset + payloadStart, frame.byteLength - payloadStart)
-      : NO_BYTES;
-  if (typeof payloadBytes !== 'number' || payloadBytes !== payload.byteLength) {
-    throw badFrame(`the declared length of the payload is not its length, ${payload.byteLength} bytes`);
-  }
-  return { header: fields, payload };
+  return { header: fields, payloadStart: frameHeadBytes(frame), payloadBytes };
 }
 
 function badFrame(what: string, cause?: unknown): AtelierError {

@@ -5,7 +5,7 @@ import { ExchangeOffer } from '../exchange.js';
 import { TensorLayout } from '../layout.js';
 import { ExampleRecipe } from '../recipe.js';
 import { RowDigest } from '../row-digest.js';
-import { decodeFrame, encodeFrame, encodeFrameAround } from './frame.js';
+import { decodeFrame, decodeHead, encodeFrame, encodeFrameAround } from './frame.js';
 
 /*
  * The two unions of atelier.v1, one schema a message. A payload, where a message has one, is described beside
@@ -167,6 +167,7 @@ export const WorkerToCoordinator = z.discriminatedUnion('type', [
   Failed,
 ]);
 export type WorkerToCoordinator = z.infer<typeof WorkerToCoordinator>;
+export type PartialMessage = z.infer<typeof Partial>;
 
 /** The worker is in. */
 const Welcome = z.strictObject({
@@ -259,6 +260,21 @@ export const decodeFromCoordinator = decoder(
   CoordinatorToWorker,
   new Set<CoordinatorToWorker['type']>(['trial', 'rows', 'round']),
 );
+
+/**
+ * The partial whose payload is still to come, from the head of its frame.
+ * @returns null for anything else, be it right or wrong: to be judged when it is all there
+ */
+export function decodePartialHead(head: Buffer, payloadBytes: number): PartialMessage | null {
+  try {
+    const { header, payloadBytes: declared } = decodeHead(head);
+    const parsed = Partial.safeParse(header);
+    return declared === payloadBytes && parsed.success ? parsed.data : null;
+  } catch (error) {
+    if (error instanceof AtelierError) return null;
+    throw error;
+  }
+}
 
 export const encodeToCoordinator = (message: WorkerToCoordinator, ...payload: Uint8Array[]): Buffer =>
   encodeFrame(message, ...payload);

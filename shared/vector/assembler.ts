@@ -48,6 +48,8 @@ export const set = (index: number, value: Expression): Statement => ({ kind: 'se
 
 const Type = { i32: 0x7f, f32: 0x7d, v128: 0x7b, func: 0x60, empty: 0x40 } as const;
 const Section = { type: 1, import: 2, function: 3, export: 7, code: 10 } as const;
+/** What a memory's type says of it. */
+const Limits = { bounded: 0x01, shared: 0x03 } as const;
 const Op = {
   loop: 0x03,
   end: 0x0b,
@@ -68,16 +70,15 @@ const ALIGNMENT = 4;
 const VECTOR_BYTES = 16;
 const LANES = 4;
 
-/** A module of kernels that work in a shared memory of `pages` (64 KiB each), imported as `env.memory`. */
-export function assemble(kernels: readonly Kernel[], pages: number): Uint8Array {
+/** A module of kernels that work in a memory of `pages` (64 KiB each), shared between threads or not, imported as `env.memory`. */
+export function assemble(kernels: readonly Kernel[], pages: number, shared: boolean): Uint8Array {
   const text = (value: string): number[] => vector([...Buffer.from(value)].map((byte) => [byte]));
   const signature = ({ arrays, scalars }: Kernel): number[] => [
     Type.func,
     ...vector([...repeat([Type.i32], arrays + 1), ...repeat([Type.f32], scalars)]),
     ...vector([[Type.f32]]),
   ];
-  const shared = 0x03;
-  const memory = [0x02, shared, ...leb(pages), ...leb(pages)];
+  const memory = [0x02, shared ? Limits.shared : Limits.bounded, ...leb(pages), ...leb(pages)];
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
     ...section(Section.type, vector(kernels.map(signature))),

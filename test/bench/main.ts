@@ -9,6 +9,9 @@ const BENCHMARKS = [
   'throughput',
   'kernels',
   'scrape',
+  'scale',
+  'keras',
+  'times',
 ] as const;
 
 const [name] = process.argv.slice(2);

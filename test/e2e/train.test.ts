@@ -107,6 +107,7 @@ describe('a finished run', () => {
   test('logs who came, what they held and how it ended', () => {
     const events = readLines(path, 'events.jsonl');
     expect(events.map(({ type }) => type)).toEqual([
+      'start-up',
       'worker-joined',
       'worker-joined',
       'started',

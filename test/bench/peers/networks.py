@@ -27,7 +27,7 @@ def fashion_mnist():
     return idx("train-images-idx3-ubyte", 16).reshape(-1, 28, 28, 1), idx("train-labels-idx1-ubyte", 8)
 
 
-def keras_network(name):
+def keras_network(name, l2=None):
     import tensorflow as tf
 
     L = tf.keras.layers
@@ -42,7 +42,8 @@ def keras_network(name):
         elif isinstance(part, tuple):
             layers.append(L.Conv2D(part[0], part[1], padding=part[2], activation=activation))
         else:
-            layers.append(L.Dense(part, activation=None if last else activation))
+            regularizer = None if l2 is None else tf.keras.regularizers.L2(l2)
+            layers.append(L.Dense(part, activation=None if last else activation, kernel_regularizer=regularizer))
     return tf.keras.Sequential(layers)
 
 
