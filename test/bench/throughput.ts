@@ -5,6 +5,7 @@
  * part. Medians; a training that does not learn as the others do ends the benchmark.
  */
 import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { locateDataset } from '../../shared/dataset/load.js';
@@ -13,6 +14,7 @@ import { ComputePool } from '../../worker/compute-pool.js';
 import { Contestant } from './contestant.js';
 import { circumstances, publish } from './results.js';
 import type { TrainingTimes } from './step-times.js';
+import { throughputChart, type ThroughputCell } from './throughput-chart.js';
 import { median } from './train-here.js';
 
 const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 5);
@@ -45,9 +47,9 @@ let nextPort = 41_000;
 type Train = (model: string, batch: number, steps: number) => Promise<TrainingTimes>;
 
 const atelier =
-  (workers: number, slots: number): Train =>
+  (workers: number, slots: number, memory: 'memory' | 'sockets' = 'memory'): Train =>
   async (model, batch, steps) => {
-    const args = [model, ...[batch, workers, slots, WARM, steps].map(String)];
+    const args = [model, ...[batch, workers, slots, WARM, steps].map(String), memory];
     const { stdout } = await run(process.execPath, [file('throughput-contestant.js'), ...args]);
     return JSON.parse(stdout) as TrainingTimes;
   };
@@ -77,6 +79,7 @@ const peer =
 const FIELD: Record<string, Train> = {
   'Atelier, 2 workers x 1 slot': atelier(2, 1),
   'Atelier, 1 worker x 2 slots': atelier(1, 2),
+  'Atelier, 2 workers x 1 slot, through sockets': atelier(2, 1, 'sockets'),
   ...(python === undefined ? {} : { 'PyTorch DDP': peer('torch'), 'TensorFlow MWMS': peer('tensorflow') }),
 };
 const names = [...Object.keys(FIELD), 'roofline'];
@@ -120,15 +123,18 @@ const { tensorflow } = await pool.warmUp();
 await pool.close();
 const head = circumstances(tensorflow);
 const lines: string[] = [];
+const cells: ThroughputCell[] = [];
 for (const [model, batch, steps] of CELLS) {
   const medians = await cell(model, batch, steps);
   const ours = Math.max(...medians.slice(0, 2));
-  const peers = Math.max(...medians.slice(2, -1));
-  const cells = [...medians.map((rate) => Math.round(rate).toLocaleString('en-US'))];
-  const ratios = [ours / peers, ours / (medians.at(-1) ?? Number.NaN)].map((x) =>
+  const peers = Math.max(...medians.slice(3, -1));
+  const roofline = medians.at(-1) ?? Number.NaN;
+  const shown = medians.map((rate) => Math.round(rate).toLocaleString('en-US'));
+  const ratios = [ours / peers, ours / roofline].map((x) =>
     Number.isFinite(x) && x > 0 ? x.toFixed(2) : '-',
   );
-  lines.push(`| ${model} ${batch} | ${[...cells, ...ratios].join(' | ')} |`);
+  lines.push(`| ${model} ${batch} | ${[...shown, ...ratios].join(' | ')} |`);
+  cells.push({ name: `${model} ${batch}`, rates: [ours, ...medians.slice(2, -1)], roofline });
 }
 publish(
   'throughput',
@@ -138,10 +144,14 @@ ${head}
 - Steady state: optimizer, sockets and all, after ${WARM} steps. ${ROUNDS} rounds, alternating, medians. Nothing else ran.
 - Global batch; two threads for computing in each: the peers have two workers of one thread. Adam.
 - Roofline: two one-thread slots computing gradients of half a batch each, which go nowhere.
-- The ratios are of the better of Atelier's two.
+- The ratios are of the better of Atelier's first two, whose workers are on the coordinator's host and use its memory; the third sends everything.
 
 | model, batch | ${names.join(' | ')} | over the better peer | over the roofline |
 |---|${'---|'.repeat(names.length + 2)}
 ${lines.join('\n')}
 `,
+);
+writeFileSync(
+  join(PROJECT_ROOT, 'test', 'bench', 'results', 'throughput.svg'),
+  throughputChart(['Atelier', 'Atelier through sockets', ...names.slice(3, -1)], cells),
 );
