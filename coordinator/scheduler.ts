@@ -44,6 +44,9 @@ const OVERDUE_GROWTH = 1.25;
 /** How much a worker that got nothing gains in the estimate a round, so that it is tried again. */
 const FORGET = 0.97;
 
+/** Times that differ by no more than this part of them are the same. */
+const SAME_TIME = 1e-9;
+
 export type WorkKind = 'step' | 'evaluate';
 
 /** A round of a job to be computed: `units` shards of a step, or chunks of an evaluation. */
@@ -632,19 +635,42 @@ function shareOut(
   loads: readonly { worker: WorkerState; unitMs: number; backlogMs: number }[],
 ): number[] {
   const counts = loads.map(() => 0);
+  const endWith = (i: number, count: number): number => {
+    const { worker, unitMs, backlogMs } = loads[i] as (typeof loads)[number];
+    return backlogMs + waves(count, worker.slots) * worker.slots * unitMs;
+  };
+  // A heap: the workers by when they would be done with one unit more, those that come first before their equals.
+  const ends = loads.map((_, i) => endWith(i, 1));
+  const isBefore = (a: number, b: number): boolean => {
+    const [endA, endB] = [ends[a] as number, ends[b] as number];
+    if (Math.abs(endA - endB) <= SAME_TIME * Math.max(endA, endB)) return a < b;
+    return endA < endB;
+  };
+  const heap = loads.map((_, i) => i).sort((a, b) => (isBefore(a, b) ? -1 : 1));
   for (let unit = 0; unit < units; unit++) {
-    let best = 0;
-    let bestEnd = Infinity;
-    loads.forEach(({ worker, unitMs, backlogMs }, i) => {
-      const end = backlogMs + waves((counts[i] ?? 0) + 1, worker.slots) * worker.slots * unitMs;
-      if (end < bestEnd * (1 - 1e-9)) {
-        best = i;
-        bestEnd = end;
-      }
-    });
-    counts[best] = (counts[best] ?? 0) + 1;
+    const best = heap[0];
+    if (best === undefined) break;
+    const count = (counts[best] ?? 0) + 1;
+    counts[best] = count;
+    ends[best] = endWith(best, count + 1);
+    siftDown(heap, isBefore);
   }
   return counts;
+}
+
+/** Puts the first of a heap, which has grown, where it belongs. */
+function siftDown(heap: number[], isBefore: (a: number, b: number) => boolean): void {
+  const moved = heap[0] as number;
+  let at = 0;
+  for (;;) {
+    let child = 2 * at + 1;
+    if (child >= heap.length) break;
+    if (child + 1 < heap.length && isBefore(heap[child + 1] as number, heap[child] as number)) child++;
+    if (!isBefore(heap[child] as number, moved)) break;
+    heap[at] = heap[child] as number;
+    at = child;
+  }
+  heap[at] = moved;
 }
 
 /** The first `count` units of a job that nobody holds, as ranges. */

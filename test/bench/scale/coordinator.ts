@@ -7,7 +7,7 @@ import { Scheduler } from '../../../coordinator/scheduler.js';
 import { trainHere } from '../train-here.js';
 import { settingsOf } from './settings.js';
 
-const SAMPLE_MS = 100;
+const SAMPLE_MS = 250;
 
 /** What the coordinator of a cell says at its end. */
 export interface CoordinatorReport {
