@@ -5,7 +5,7 @@ import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
 import { SharedFolder } from '../worker/exchange.js';
 import { serveMetrics } from '../worker/metrics-server.js';
-import { WorkerMemory } from '../worker/run-work.js';
+import { RunWork, WorkerMemory } from '../worker/run-work.js';
 import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js';
 import { WorkerFigures } from '../worker/worker-figures.js';
 import { WorkerMetrics } from '../worker/worker-metrics.js';
@@ -21,11 +21,15 @@ import { addJoinOptions, Entrance, type JoinFlags } from './security.js';
 
 const MAX_SLOTS = 256;
 
-interface WorkerFlags extends JoinFlags {
-  readonly name?: string;
-  readonly slots?: string;
+/** Where a dataset may be on this disk. */
+interface LocalDataFlags {
   readonly dataset: string;
   readonly dataDir?: string;
+}
+
+interface WorkerFlags extends JoinFlags, LocalDataFlags {
+  readonly name?: string;
+  readonly slots?: string;
   readonly metricsListen?: string;
   readonly metricsTokenFile?: string;
 }
@@ -101,7 +105,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
         connect: (url, token) => openSocket(url, token, trust),
         openExchange: (offer, given) => SharedFolder.open(offer, given),
         hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
-        memory,
+        employ: (run, spec, port) => new RunWork(memory, run, spec, port),
         report: () => figures.report(),
         clock: systemClock,
         onJoined: (given) => {
@@ -162,7 +166,7 @@ async function openMetrics(
 }
 
 /** The dataset on this disk; null when it is not there. One that is there but damaged is an error. */
-function localDataset(flags: WorkerFlags, env: NodeJS.ProcessEnv): Dataset | null {
+export function localDataset(flags: LocalDataFlags, env: NodeJS.ProcessEnv): Dataset | null {
   const source = { dataset: flags.dataset, dataDir: flags.dataDir ?? env['ATELIER_DATA_DIR'] ?? null, env };
   return hasDataset(source) ? loadDataset(source) : null;
 }

@@ -1,5 +1,5 @@
 import { backoffMs } from '../../worker/backoff.js';
-import { WorkerMemory } from '../../worker/run-work.js';
+import { RunWork, WorkerMemory } from '../../worker/run-work.js';
 import { WorkerSession } from '../../worker/session.js';
 import type { SessionCredential } from '../../shared/protocol/messages.js';
 import { AtelierError } from '../../shared/errors.js';
@@ -76,7 +76,7 @@ export class SimWorker {
         url: 'ws://coordinator:1',
         token: null,
         hello: { name, host: name, pid: 1, slots, versions, credential },
-        memory,
+        employ: (run, spec, port) => new RunWork(memory, run, spec, port),
         clock: this.process.clock,
         onJoined: (given) => {
           credential = given;

@@ -53,6 +53,8 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
   exchange: [{ type: 'exchange' }, false],
   ready: [{ type: 'ready', run: 1, fingerprint: 'b'.repeat(64) }, false],
   leaving: [{ type: 'leaving', reason: 'SIGTERM' }, false],
+  slots: [{ type: 'slots', slots: 64 }, false],
+  returned: [{ type: 'returned', run: 1, trial: 0, round: 7, start: 4, count: 4 }, false],
   'need-rows': [{ type: 'need-rows', run: 1 }, true],
   partial: [
     {
