@@ -1,4 +1,3 @@
-import { Cluster } from '../../coordinator/cluster.js';
 import { Scheduler } from '../../coordinator/scheduler.js';
 import { Trial } from '../../coordinator/trial.js';
 import { Adam } from '../../coordinator/optimizer/adam.js';
@@ -46,17 +45,6 @@ export const mutations: Readonly<Record<string, () => () => void>> = {
           this.arrived = this.arrived === undefined ? value : this.combine(this.arrived, value);
           this.left = (this.left ?? this.root.count) - node.count;
           return this.left === 0 ? this.arrived : undefined;
-        },
-    ),
-  /** A relay gives a run the number that it had on the connection before: old answers are taken for new ones. */
-  'run-number-twice': () =>
-    patch(
-      Cluster.prototype,
-      'attach',
-      (real) =>
-        function attach(this: { nextRun: number }, tenant: never): unknown {
-          this.nextRun = 0;
-          return real.call(this, tenant);
         },
     ),
   /** A partial that comes a second time is added a second time. */
