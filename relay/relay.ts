@@ -43,6 +43,9 @@ type State =
   /** It has no workers any more and has handed back what was leased to it. */
   | { readonly kind: 'handing-back'; readonly session: WorkerSession };
 
+/** How an attempt to take part ended; `left`: by this side, for want of workers or because it was asked to. */
+type Attempt = SessionEnd | { readonly kind: 'left' };
+
 /**
  * A relay: one worker with many slots to the coordinator above, a coordinator to the workers below. What is leased to it is
  * leased on; what comes back is added along the tree.
@@ -92,40 +95,31 @@ export class Relay {
    * @throws AtelierError `refused`, `usage` or `protocol` when trying again would not help
    */
   async serve(): Promise<string> {
-    const { minWorkers, way, clock, random, say } = this.options;
-    for (let failures = 0; ;) {
+    const { minWorkers, clock, random, say } = this.options;
+    let failures = 0;
+    while (this.asked === null) {
       await this.until(() => this.present().workers >= minWorkers);
-      if (this.asked !== null) return this.asked;
-      const found = await way();
-      if (this.present().workers === 0) continue;
-      const end: SessionEnd =
-        'unreachable' in found
-          ? { kind: 'unreachable', reason: found.unreachable }
-          : await this.visit(found.connect, () => (failures = 0));
-      const wasLeft = this.state.kind === 'handing-back';
-      this.state = { kind: 'away' };
-      if (this.asked !== null) return this.asked;
-      if (wasLeft) {
-        say(`Left: ${end.reason}`);
-        continue;
-      }
+      const end = await this.attempt(() => (failures = 0));
       if (end.kind === 'finished') {
         this.cluster.close(end.reason);
         return end.reason;
       }
-      const waitMs = backoffMs(++failures, random());
-      say(
-        `${end.kind === 'lost' ? 'Connection lost' : 'Cannot reach the coordinator'}: ${end.reason}. ` +
-          `Trying again in ${(waitMs / 1000).toFixed(1)} s`,
-      );
-      let isOver = false;
-      const cancel = clock.after(waitMs, () => {
-        isOver = true;
-        this.wake();
-      });
-      await this.until(() => isOver);
-      cancel();
+      if (end.kind !== 'left') {
+        const waitMs = backoffMs(++failures, random());
+        say(
+          `${end.kind === 'lost' ? 'Connection lost' : 'Cannot reach the coordinator'}: ${end.reason}. ` +
+            `Trying again in ${(waitMs / 1000).toFixed(1)} s`,
+        );
+        let isOver = false;
+        const cancel = clock.after(waitMs, () => {
+          isOver = true;
+          this.wake();
+        });
+        await this.until(() => isOver);
+        cancel();
+      }
     }
+    return this.asked;
   }
 
   /** Leaves when what is leased has been answered, or could not be in time. */
@@ -133,6 +127,24 @@ export class Relay {
     this.asked = reason;
     if (this.state.kind !== 'away') this.state.session.drain(reason);
     this.wake();
+  }
+
+  /** Joins if it can, and takes part. */
+  private async attempt(onJoined: () => void): Promise<Attempt> {
+    const found = await this.options.way();
+    if (this.isAsked()) return { kind: 'left' };
+    if ('unreachable' in found) return { kind: 'unreachable', reason: found.unreachable };
+    if (this.present().workers === 0) return { kind: 'left' };
+    const end = await this.visit(found.connect, onJoined);
+    const wasLeft = this.state.kind === 'handing-back';
+    this.state = { kind: 'away' };
+    if (wasLeft) this.options.say(`Left: ${end.reason}`);
+    return wasLeft || this.isAsked() ? { kind: 'left' } : end;
+  }
+
+  /** Asked to leave? It may become so at any time. */
+  private isAsked(): boolean {
+    return this.asked !== null;
   }
 
   /** One connection to the coordinator, from its opening to its end. */
@@ -207,7 +219,7 @@ export class Relay {
 
   /** Resolves when the condition holds, or when the relay is asked to leave. */
   private async until(condition: () => boolean): Promise<void> {
-    while (this.asked === null && !condition()) {
+    while (!this.isAsked() && !condition()) {
       await new Promise<void>((resolve) => (this.wake = resolve));
     }
   }

@@ -73,7 +73,7 @@ for (const [model, parameters] of Object.entries(MODELS)) {
       },
       { epochEnded },
     );
-    await Promise.all(processes.children.map((child) => child.exitCode ?? once(child, 'exit')));
+    for (const child of processes.children) if (child.exitCode === null) await once(child, 'exit');
     if (asked === undefined) throw new Error('an epoch ended');
     const [partials, rounds] = await asked;
     hashes.add(summary.weightsSha256);
