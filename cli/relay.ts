@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { Option, type Command } from 'commander';
+import { Exchange } from '../coordinator/exchange.js';
 import { CoordinatorServer, parseListen } from '../coordinator/server.js';
 import { Relay } from '../relay/relay.js';
 import { systemClock } from '../shared/clock.js';
@@ -29,6 +30,7 @@ interface RelayFlags extends JoinFlags, Omit<SecurityFlags, keyof JoinFlags> {
   readonly minWorkers: string;
   readonly dataset: string;
   readonly dataDir?: string;
+  readonly sharedMemory: boolean;
 }
 
 export function addRelayCommand(program: Command): void {
@@ -44,10 +46,8 @@ export function addRelayCommand(program: Command): void {
     .option('--name <name>', 'name in logs and metrics (default: relay, host and process)')
     .option('--min-workers <n>', 'workers to wait for before it joins', '1')
     .option('--dataset <name>', "dataset to use from this disk if it is the run's", 'fashion-mnist')
-    .option(
-      '--data-dir <folder>',
-      'folder of its files; rows that are not here come over the wire, each once',
-    );
+    .option('--data-dir <folder>', 'folder of its files; rows that are not here come over the wire, each once')
+    .option('--no-shared-memory', 'send parameters and gradients of workers on this machine too');
   addJoinOptions(command);
   addSecurityOptions(command, 'listen-');
   command.action(async (flags: RelayFlags) => {
@@ -64,8 +64,10 @@ async function runRelay(flags: RelayFlags, env: NodeJS.ProcessEnv): Promise<Exit
   const { security } = await serverSecurity(listen, doorFlags(flags), doorEnv(env), systemClock);
   const say = (text: string): boolean => process.stderr.write(`${text}\n`);
   const lag = new EventLoopLag();
+  const exchange = flags.sharedMemory ? Exchange.open() : null;
   const relay = new Relay({
-    ...{ url: flags.join, minWorkers, say, clock: systemClock, random: Math.random, host: hostname() },
+    ...{ url: flags.join, minWorkers, say, exchange, clock: systemClock },
+    ...{ random: Math.random, host: hostname() },
     name: flags.name ?? `relay-${hostname()}-${process.pid}`,
     versions: { atelier: ATELIER_VERSION, node: process.version },
     local: localDataset(flags, env),
@@ -95,6 +97,7 @@ async function runRelay(flags: RelayFlags, env: NodeJS.ProcessEnv): Promise<Exit
     return ExitCode.done;
   } finally {
     await server.close();
+    exchange?.close();
     lag.stop();
   }
 }

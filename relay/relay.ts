@@ -3,6 +3,7 @@ import { Cluster } from '../coordinator/cluster.js';
 import type { SessionListener } from '../coordinator/session.js';
 import type { Clock } from '../shared/clock.js';
 import type { Dataset } from '../shared/dataset/load.js';
+import type { ExchangeHost } from '../shared/exchange.js';
 import { MAX_SLOTS } from '../shared/protocol/limits.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { backoffMs } from '../worker/backoff.js';
@@ -26,6 +27,8 @@ export interface RelayOptions {
   /** It joins when it has this many workers, and takes part in a run when as many are ready for it. */
   readonly minWorkers: number;
   readonly clock: Clock;
+  /** For workers of this host; null: everything is sent. */
+  readonly exchange: ExchangeHost | null;
   readonly way: () => Promise<Way>;
   /** In [0, 1); spreads relays in time. */
   readonly random: () => number;
@@ -68,7 +71,7 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.options = options;
     this.stores = new RowStores(options.local);
-    const cluster = new Cluster(options.clock);
+    const cluster = new Cluster(options.clock, options.exchange);
     this.cluster = cluster;
     this.listener = {
       traffic: cluster.traffic,

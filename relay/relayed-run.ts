@@ -3,7 +3,7 @@ import type { HeldFrame } from '../coordinator/round-frames.js';
 import type { RowSource } from '../coordinator/row-server.js';
 import type { Verdict } from '../coordinator/trial.js';
 import { AtelierError, invariant } from '../shared/errors.js';
-import { bytesOf } from '../shared/protocol/frame.js';
+import { bytesOf, float32Of } from '../shared/protocol/frame.js';
 import {
   encodeToWorker,
   encodeToWorkerOver,
@@ -115,8 +115,7 @@ export class RelayedRun implements RunPart, Tenant {
       this.port.send({ type: 'returned', run: this.above, trial: message.trial, round: before, ...units });
     }
     this.options.cluster.closeRound(this.below, message.trial);
-    const down = encodeToWorkerOver({ ...message, run: this.below }, frame);
-    record.round = { message, frame: lasting(down), isOpen: false };
+    record.round = { message, frame: this.framesOf(message, weights, frame), isOpen: false };
   }
 
   compute(lease: Extract<CoordinatorToWorker, { type: 'lease' }>): void {
@@ -212,12 +211,34 @@ export class RelayedRun implements RunPart, Tenant {
 
   // ---- inside ----------------------------------------------------------------------------------------------
 
+  /** What workers get of a round: the frame that came, in its own memory, or word that the parameters are left for them. */
+  private framesOf(message: RoundMessage, weights: Uint8Array, frame: Buffer): HeldFrame {
+    const { below } = this;
+    const { cluster } = this.options;
+    const down = { ...message, run: below };
+    const full = encodeToWorkerOver(down, frame);
+    let light: Buffer | undefined;
+    const makeLight = (): Buffer => {
+      const hasLeft = cluster.leaveWeights(below, message.trial, float32Of(weights));
+      return hasLeft ? encodeToWorker({ ...down, left: true }) : full;
+    };
+    return {
+      full,
+      get light() {
+        return (light ??= makeLight());
+      },
+      // Nobody uses its memory again.
+      hold: () => undefined,
+      release: () => undefined,
+    };
+  }
+
   private answer(trial: number, round: number, { node, sum, rowDigests, ...figures }: NodeAnswer): void {
     const { rows, lossSum, correct, values } = sum;
     const partial: PartialMessage = {
       type: 'partial',
       ...{ run: this.above, trial, round, ...node },
-      ...{ rows, lossSum, correct, rowDigests: [...rowDigests], ...figures },
+      ...{ rows, lossSum, correct, rowDigests: [...rowDigests], leftAt: null, ...figures },
     };
     this.options.onRows(rows);
     if (values === null) this.port.send(partial);
@@ -230,10 +251,3 @@ export class RelayedRun implements RunPart, Tenant {
     return record;
   }
 }
-
-/** A frame whose memory nobody uses again. */
-const lasting = (bytes: Buffer): HeldFrame => ({
-  bytes,
-  hold: () => undefined,
-  release: () => undefined,
-});

@@ -69,6 +69,7 @@ for (const [model, parameters] of Object.entries(MODELS)) {
     const summary = await trainHere(
       {
         ...{ model, listen, epochs: 1, seed: 7, batchSize: BATCH, shards: SHARDS, workers: 0 },
+        sharedMemory: false,
         minWorkers: levels === 0 ? WORKERS : FAN_OUT,
       },
       { epochEnded },
@@ -97,7 +98,8 @@ publish(
   `# Relays
 
 ${circumstances(tensorflow)}
-- One epoch of ${TRAINING_ROWS.toLocaleString('en-US')} rows, batch ${BATCH} in ${SHARDS} shards, ${WORKERS} workers of one slot, all processes on this machine.
+- One epoch of ${TRAINING_ROWS.toLocaleString('en-US')} rows, batch ${BATCH} in ${SHARDS} shards, ${WORKERS} workers of one slot, all processes on this machine, all
+  parameters and gradients sent (--no-shared-memory).
 - Computed: steps x children of the coordinator x parameters x 4 bytes. What is more are headers, and nodes of uneven
   or second leases; what is less are leases of several shards in one node.
 

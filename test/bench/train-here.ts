@@ -24,11 +24,11 @@ export class BenchWorkers {
     return this.spawn(name, ['worker', '--join', `ws://${above}`, '--slots', String(slots)]);
   }
 
-  /** Starts a relay that waits for so many workers. Returns its address. */
+  /** Starts a relay that waits for so many workers and sends them everything. Returns its address. */
   startRelay(name: string, minWorkers: number, above = this.listen): string {
     const listen = `127.0.0.1:${nextPort++}`;
-    const waits = ['--min-workers', String(minWorkers)];
-    this.spawn(name, ['relay', '--join', `ws://${above}`, '--listen', listen, ...waits]);
+    const flags = ['--min-workers', String(minWorkers), '--no-shared-memory'];
+    this.spawn(name, ['relay', '--join', `ws://${above}`, '--listen', listen, ...flags]);
     return listen;
   }
 

@@ -1,5 +1,6 @@
 import { Session } from '../../coordinator/session.js';
 import { Relay } from '../../relay/relay.js';
+import { MemoryExchange } from './memory-exchange.js';
 import type { Network } from './network.js';
 import type { Scenario } from './scenario.js';
 import { SimProcess, type Chance, type World } from './world.js';
@@ -24,6 +25,7 @@ export class SimRelay {
   readonly process: SimProcess;
   readonly options: SimRelayOptions;
   private readonly relay: Relay;
+  readonly exchange = new MemoryExchange();
 
   constructor(options: SimRelayOptions) {
     const { world, chance, network, scenario, address, above, minWorkers, hasData } = options;
@@ -31,7 +33,7 @@ export class SimRelay {
     this.process = new SimProcess(world);
     const { clock } = this.process;
     this.relay = new Relay({
-      ...{ name: address, host: address, minWorkers, clock, url: `ws://${above}:1` },
+      ...{ name: address, host: address, minWorkers, clock, url: `ws://${above}:1`, exchange: this.exchange },
       versions: { atelier: '0', node: 'v20' },
       local: hasData ? scenario.dataset : null,
       way: () => Promise.resolve({ connect: () => network.connect(this.process, above) }),
@@ -39,7 +41,7 @@ export class SimRelay {
       figures: () => ({ eventLoopLagMs: 0, residentBytes: 0 }),
       say: () => undefined,
     });
-    network.listen(this.process, (socket) => new Session(socket, this.relay.listener, clock), address);
+    network.listen(this.process, (socket) => new Session(socket, this.relay.listener, clock, '127.0.0.1'), address);
     this.relay.serve().then(
       () => this.exit(null),
       (error: unknown) => this.exit(error instanceof Error ? error : new Error(String(error))),

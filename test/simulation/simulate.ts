@@ -3,6 +3,7 @@ import { StepLog } from '../../coordinator/step-log.js';
 import { messageOf } from '../../shared/errors.js';
 import type { Summary } from '../../shared/summary.js';
 import { MemoryFiles, patchNode, useFiles } from './memory-files.js';
+import type { MemoryExchange } from './memory-exchange.js';
 import { COORDINATOR, Network } from './network.js';
 import { scenarios, type Scenario } from './scenario.js';
 import { RUN_PATH, SimCoordinator, type CoordinatorEnd } from './sim-coordinator.js';
@@ -196,19 +197,24 @@ class Simulation {
     const { world, chance, network, scenario } = this;
     const name = `w${this.born++}`;
     const isHere = chance.hits(0.5);
+    const above = this.relayChance.pick([...this.topology.map(([address]) => address), ...this.atTheTop]);
     const options = {
-      ...{ world, chance, network, scenario, name },
-      above: this.relayChance.pick([...this.topology.map(([address]) => address), ...this.atTheTop]),
+      ...{ world, chance, network, scenario, name, above },
       slots: chance.int(1, 3),
       taskMs: this.taskMs * (chance.hits(0.25) ? this.slow : 1),
       hasData: chance.hits(0.5),
-      exchange: () => (isHere ? this.coordinator.exchange : null),
+      exchange: () => (isHere ? this.exchangeOf(above) : null),
       onExit: (worker: SimWorker, error: Error | null) => this.onWorkerExit(worker, error),
     };
     // A place is taken at once, so that it is counted.
     const worker = new SimWorker(options);
     worker.process.stop(delayMs);
     this.workers.push(worker);
+  }
+
+  private exchangeOf(address: string): MemoryExchange | null {
+    if (address === COORDINATOR) return this.coordinator.exchange;
+    return this.relays.find(({ options }) => options.address === address)?.exchange ?? null;
   }
 
   /** Somebody always starts relays again. */

@@ -59,7 +59,7 @@ function makeTrial(): { trial: RelayedTrial; buffers: CountedBuffers } {
 
 const roundOf = (round: number, work: RoundMessage['work'] = STEP): RoundMessage => ({
   type: 'round',
-  ...{ run: 0, trial: 0, round, work },
+  ...{ run: 0, trial: 0, round, work, left: false },
 });
 
 /** A gradient sum of one shard whose additions do not commute with their order. */
@@ -88,7 +88,7 @@ function partialOf(round: number, node: Range): { message: PartialMessage; paylo
   const message: PartialMessage = {
     type: 'partial',
     ...{ run: 0, trial: 0, round, ...node, ...figures },
-    ...{ rowDigests, computeMs: node.count, retries: 1 },
+    ...{ rowDigests, leftAt: null, computeMs: node.count, retries: 1 },
   };
   return { message, payload: values === null ? new Uint8Array(0) : bytesOf(values) };
 }
