@@ -46,7 +46,10 @@ export function addRelayCommand(program: Command): void {
     .option('--name <name>', 'name in logs and metrics (default: relay, host and process)')
     .option('--min-workers <n>', 'workers to wait for before it joins', '1')
     .option('--dataset <name>', "dataset to use from this disk if it is the run's", 'fashion-mnist')
-    .option('--data-dir <folder>', 'folder of its files; rows that are not here come over the wire, each once')
+    .option(
+      '--data-dir <folder>',
+      'folder of its files; rows that are not here come over the wire, each once',
+    )
     .option('--no-shared-memory', 'send parameters and gradients of workers on this machine too');
   addJoinOptions(command);
   addSecurityOptions(command, 'listen-');

@@ -41,7 +41,11 @@ export class SimRelay {
       figures: () => ({ eventLoopLagMs: 0, residentBytes: 0 }),
       say: () => undefined,
     });
-    network.listen(this.process, (socket) => new Session(socket, this.relay.listener, clock, '127.0.0.1'), address);
+    network.listen(
+      this.process,
+      (socket) => new Session(socket, this.relay.listener, clock, '127.0.0.1'),
+      address,
+    );
     this.relay.serve().then(
       () => this.exit(null),
       (error: unknown) => this.exit(error instanceof Error ? error : new Error(String(error))),

@@ -22,7 +22,15 @@ export async function startRelay(above: string, { minWorkers = 1 } = {}): Promis
   let socket: WebSocket | undefined;
   let isDead = false;
   const relay = new Relay({
-    ...{ url: above, name: 'relay', host: 'here', minWorkers, local: null, exchange: null, clock: systemClock },
+    ...{
+      url: above,
+      name: 'relay',
+      host: 'here',
+      minWorkers,
+      local: null,
+      exchange: null,
+      clock: systemClock,
+    },
     versions: { atelier: '0', node: 'v20' },
     way: () =>
       Promise.resolve(
