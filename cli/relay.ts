@@ -1,14 +1,16 @@
 import { hostname } from 'node:os';
 import { Option, type Command } from 'commander';
 import { Exchange } from '../coordinator/exchange.js';
-import { CoordinatorServer, parseListen } from '../coordinator/server.js';
+import { CoordinatorServer } from '../coordinator/server.js';
 import { Relay } from '../relay/relay.js';
 import { systemClock } from '../shared/clock.js';
 import { ExitCode } from '../shared/errors.js';
+import { parseListen } from '../shared/listen.js';
 import { EventLoopLag } from '../shared/metrics/event-loop-lag.js';
 import { MAX_WORKERS } from '../shared/protocol/limits.js';
 import { ATELIER_VERSION } from '../shared/version.js';
 import { openSocket } from '../worker/session.js';
+import { localDataset, type LocalDataFlags } from './local-dataset.js';
 import { parseCount } from './numbers.js';
 import {
   addJoinOptions,
@@ -18,18 +20,15 @@ import {
   type JoinFlags,
   type SecurityFlags,
 } from './security.js';
-import { localDataset } from './worker.js';
 
 /** What both a worker and a coordinator have a flag for is the worker's; the door's begins with `listen`. */
-interface RelayFlags extends JoinFlags, Omit<SecurityFlags, keyof JoinFlags> {
+interface RelayFlags extends JoinFlags, LocalDataFlags, Omit<SecurityFlags, keyof JoinFlags> {
   readonly listen: string;
   readonly listenTokenFile?: string;
   readonly listenTlsCert?: string;
   readonly listenTlsKey?: string;
   readonly name?: string;
   readonly minWorkers: string;
-  readonly dataset: string;
-  readonly dataDir?: string;
   readonly sharedMemory: boolean;
 }
 

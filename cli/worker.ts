@@ -10,22 +10,16 @@ import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js
 import { WorkerFigures } from '../worker/worker-figures.js';
 import { WorkerMetrics } from '../worker/worker-metrics.js';
 import { systemClock } from '../shared/clock.js';
-import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { isLoopback, parseListen } from '../shared/listen.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { localDataset, type LocalDataFlags } from './local-dataset.js';
 import { availableCores, parseCount } from './numbers.js';
 import { readToken } from './options.js';
 import { addJoinOptions, Entrance, type JoinFlags } from './security.js';
 
 const MAX_SLOTS = 256;
-
-/** Where a dataset may be on this disk. */
-interface LocalDataFlags {
-  readonly dataset: string;
-  readonly dataDir?: string;
-}
 
 interface WorkerFlags extends JoinFlags, LocalDataFlags {
   readonly name?: string;
@@ -163,10 +157,4 @@ async function openMetrics(
   if (isReachable) figures.metrics = { port: server.port, tls: tls !== null };
   const shown = host.includes(':') ? `[${host}]` : host;
   return { figures, page: `${tls === null ? 'http' : 'https'}://${shown}:${server.port}/metrics` };
-}
-
-/** The dataset on this disk; null when it is not there. One that is there but damaged is an error. */
-export function localDataset(flags: LocalDataFlags, env: NodeJS.ProcessEnv): Dataset | null {
-  const source = { dataset: flags.dataset, dataDir: flags.dataDir ?? env['ATELIER_DATA_DIR'] ?? null, env };
-  return hasDataset(source) ? loadDataset(source) : null;
 }

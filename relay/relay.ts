@@ -85,6 +85,8 @@ export class Relay {
         const { type } = received.message;
         if (type === 'leaving' || type === 'slots') this.strengthChanged();
       },
+      partialBytes: (partial) => cluster.partialBytes(partial),
+      placeFor: (partial) => cluster.placeFor(partial),
       closed: (session, reason) => {
         cluster.closed(session, reason);
         this.strengthChanged();

@@ -1,21 +1,24 @@
 import type { Answer, Cluster, Tenant, Worker } from '../coordinator/cluster.js';
+import { GradientBuffers } from '../coordinator/gradient-buffers.js';
 import type { HeldFrame } from '../coordinator/round-frames.js';
 import type { RowSource } from '../coordinator/row-server.js';
+import type { Place } from '../coordinator/session.js';
 import type { Verdict } from '../coordinator/trial.js';
 import { AtelierError, invariant } from '../shared/errors.js';
-import { bytesOf, float32Of } from '../shared/protocol/frame.js';
+import { bytesOf, float32Of, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import {
   encodeToWorker,
   encodeToWorkerOver,
   type CoordinatorToWorker,
+  type PartialMessage,
   type Received,
   type RunSpec,
 } from '../shared/protocol/messages.js';
-import { BufferPool } from '../worker/buffer-pool.js';
+import { VectorMemory } from '../shared/vector/memory.js';
 import type { RowUser } from '../worker/row-store.js';
 import type { RowStores } from '../worker/row-stores.js';
 import type { RunPart, RunPort } from '../worker/run-work.js';
-import { RelayedTrial, type NodeAnswer, type PartialMessage, type RoundMessage } from './relayed-trial.js';
+import { RelayedTrial, type NodeAnswer, type RoundMessage } from './relayed-trial.js';
 
 /** The longest text sent to people. */
 const MAX_TEXT_CHARS = 4_000;
@@ -23,6 +26,7 @@ const MAX_TEXT_CHARS = 4_000;
 const MAX_WARNINGS = 100;
 /** Buffers of gradients beyond one for each shard: sums on their way up. */
 const BUFFERS_IN_FLIGHT = 4;
+const HEAD_ROOM_FLOATS = HEAD_ROOM_BYTES / Float32Array.BYTES_PER_ELEMENT;
 
 export interface RelayedRunOptions {
   /** The workers of this relay. */
@@ -58,7 +62,7 @@ export class RelayedRun implements RunPart, Tenant {
   /** As the workers know it. */
   private readonly below: number;
   private readonly rows: RowUser;
-  private readonly buffers: BufferPool;
+  private readonly buffers: GradientBuffers;
   private readonly trials = new Map<number, TrialRecord>();
   private readonly warnings = new Set<string>();
   private fingerprint: string | null = null;
@@ -77,7 +81,9 @@ export class RelayedRun implements RunPart, Tenant {
       labels: new Uint8Array(labels),
       ensure: (rows) => this.rows.ensure(rows),
     };
-    this.buffers = new BufferPool(spec.layout.size, spec.shards + BUFFERS_IN_FLIGHT);
+    const { size } = spec.layout;
+    const memory = new VectorMemory(spec.shards + BUFFERS_IN_FLIGHT, HEAD_ROOM_FLOATS + size);
+    this.buffers = new GradientBuffers(memory, size, HEAD_ROOM_FLOATS);
     this.below = options.cluster.attach(this);
   }
 
@@ -186,6 +192,15 @@ export class RelayedRun implements RunPart, Tenant {
     this.options.onStrength();
   }
 
+  partialBytes({ rows }: PartialMessage): number {
+    return rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  placeFor(): Place {
+    const buffer = this.buffers.borrow();
+    return { bytes: bytesOf(buffer), giveBack: () => this.buffers.giveBack(buffer) };
+  }
+
   answered(_worker: Worker, { message, payload }: Received<Answer>): Verdict {
     const { trial } = this.require(message.trial);
     if (message.type === 'evaluated') {
@@ -242,7 +257,7 @@ export class RelayedRun implements RunPart, Tenant {
     };
     this.options.onRows(rows);
     if (values === null) this.port.send(partial);
-    else void this.port.sendInPlace(partial, bytesOf(values)).then(() => this.buffers.giveBack(values));
+    else void this.port.sendInPlace(partial, bytesOf(values)).then(() => this.buffers.release(values));
   }
 
   private require(trial: number): TrialRecord {

@@ -1,12 +1,14 @@
 import { EvaluationSum } from '../coordinator/evaluation-sum.js';
+import type { GradientBuffers } from '../coordinator/gradient-buffers.js';
 import { RowLedger } from '../coordinator/row-ledger.js';
 import type { Verdict } from '../coordinator/trial.js';
 import { Bitmap } from '../shared/bitmap.js';
 import { AtelierError } from '../shared/errors.js';
-import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
+import type { GradientSum } from '../shared/gradient-sum.js';
 import { float32Of } from '../shared/protocol/frame.js';
 import type {
   CoordinatorToWorker,
+  PartialMessage,
   Received,
   RunSpec,
   Work,
@@ -15,10 +17,8 @@ import type {
 import type { RowDigest } from '../shared/row-digest.js';
 import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, isTreeNode, TreeSum, type Range } from '../shared/tree.js';
-import type { BufferPool } from '../worker/buffer-pool.js';
 
 export type RoundMessage = Extract<CoordinatorToWorker, { type: 'round' }>;
-export type PartialMessage = Extract<WorkerToCoordinator, { type: 'partial' }>;
 export type EvaluatedMessage = Extract<WorkerToCoordinator, { type: 'evaluated' }>;
 type StepWork = Extract<Work, { kind: 'step' }>;
 
@@ -63,15 +63,15 @@ export class RelayedTrial {
   private readonly plan: ShardPlan;
   private readonly ledger: RowLedger;
   private readonly evaluationRows: Readonly<Record<'validation' | 'test', number>>;
-  private readonly buffers: BufferPool;
+  private readonly buffers: GradientBuffers;
   private phase: Phase = { kind: 'idle' };
 
   /**
    * @param bitmaps of training rows, of validation rows
-   * @param buffers where partials are held; of `layout.size` floats
+   * @param buffers where partials are held until they are added
    * @throws AtelierError `protocol`
    */
-  constructor(spec: RunSpec, trial: number, bitmaps: Uint8Array, buffers: BufferPool) {
+  constructor(spec: RunSpec, trial: number, bitmaps: Uint8Array, buffers: GradientBuffers) {
     const { dataset, shards, batchSize, seed } = spec;
     const bytes = Bitmap.byteLength(dataset.trainRows);
     if (bitmaps.byteLength !== 2 * bytes) {
@@ -126,8 +126,7 @@ export class RelayedTrial {
   }
 
   /**
-   * A worker's sum of a node. The answer is there when the last part of a leased node has come; its values are a buffer to be
-   * given back.
+   * A worker's sum of a node. The answer is there when the last part of a leased node has come; its values are to be released.
    */
   receivePartial({ message, payload }: Received<PartialMessage>): {
     verdict: Verdict;
@@ -154,8 +153,8 @@ export class RelayedTrial {
     rowDigests.forEach((digest, i) => (open.rowDigests[part.start - open.node.start + i] = digest));
     open.computeMs += message.computeMs;
     open.retries += message.retries;
-    const values = rows === 0 ? null : this.hold(float32Of(payload), open);
-    const sum = open.sum.add(part, { rows, lossSum, correct, values });
+    const values = rows === 0 ? null : float32Of(payload);
+    const sum = open.sum.add(part, this.hold({ rows, lossSum, correct, values }, open));
     if (sum === undefined) return { verdict: 'used', answer: null };
     phase.nodes = phase.nodes.filter((other) => other !== open);
     const { node, computeMs, retries } = open;
@@ -182,27 +181,24 @@ export class RelayedTrial {
     const { phase, buffers } = this;
     if (phase.kind === 'idle') return [];
     if (phase.kind === 'evaluate') return [...phase.chunks].map((start) => ({ start, count: 1 }));
-    for (const { lent } of phase.nodes) for (const buffer of lent) buffers.giveBack(buffer);
+    for (const { lent } of phase.nodes) for (const buffer of lent) buffers.release(buffer);
     return phase.nodes.map(({ node }) => node);
   }
 
-  private hold(values: Float32Array, { lent }: OpenNode): Float32Array {
-    const buffer = this.buffers.borrow();
-    buffer.set(values);
-    lent.add(buffer);
-    return buffer;
+  private hold(sum: GradientSum, { lent }: OpenNode): GradientSum {
+    const held = this.buffers.hold(sum);
+    if (held.values !== null) lent.add(held.values);
+    return held;
   }
 }
 
 const openNode =
-  (buffers: BufferPool) =>
+  (buffers: GradientBuffers) =>
   (node: Range): OpenNode => {
     const lent = new Set<Float32Array>();
     const sum = new TreeSum<GradientSum>(node, (left, right) => {
-      const both = addGradientSums(left, right);
-      if (left.values !== null && right.values !== null && lent.delete(right.values))
-        buffers.giveBack(right.values);
-      return both;
+      if (left.values !== null && right.values !== null) lent.delete(right.values);
+      return buffers.combine(left, right);
     });
     return { node, sum, rowDigests: [], lent, computeMs: 0, retries: 0 };
   };

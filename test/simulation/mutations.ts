@@ -79,8 +79,7 @@ export const mutations: Readonly<Record<string, () => () => void>> = {
         },
     ),
   /** A relay keeps partials where they came in, which the next one may overwrite. */
-  'relay-keeps-no-copy': () =>
-    patch(RelayedTrial.prototype, 'hold', () => (values: Float32Array) => values),
+  'relay-keeps-no-copy': () => patch(RelayedTrial.prototype, 'hold', () => (sum: GradientSum) => sum),
   /** Every gradient is left in the same place of the exchange. */
   'one-place': () => patch(Places.prototype, 'take', () => () => 0),
 };

@@ -1,19 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  RelayedTrial,
-  type NodeAnswer,
-  type PartialMessage,
-  type RoundMessage,
-} from '../../relay/relayed-trial.js';
+import { GradientBuffers } from '../../coordinator/gradient-buffers.js';
+import { RelayedTrial, type NodeAnswer, type RoundMessage } from '../../relay/relayed-trial.js';
 import { Bitmap } from '../../shared/bitmap.js';
 import { addGradientSums, type GradientSum } from '../../shared/gradient-sum.js';
 import { bytesOf } from '../../shared/protocol/frame.js';
-import type { RunSpec } from '../../shared/protocol/messages.js';
+import type { PartialMessage, RunSpec } from '../../shared/protocol/messages.js';
 import { rowDigest } from '../../shared/row-digest.js';
 import { ShardPlan } from '../../shared/shards.js';
 import { coveringNodes, TreeSum, type Range } from '../../shared/tree.js';
-import { BufferPool } from '../../worker/buffer-pool.js';
+import { VectorMemory } from '../../shared/vector/memory.js';
 import { atelierError } from '../support/errors.js';
 
 const ROWS = 50;
@@ -38,22 +34,28 @@ const bitmaps = Buffer.concat([Bitmap.of(ROWS, training).bytes, Bitmap.of(ROWS, 
 const plan = new ShardPlan(training, SHARDS, BATCH);
 const STEP = { kind: 'step', epoch: 1, stepInEpoch: 0 } as const;
 
-class CountedBuffers extends BufferPool {
-  lent = 0;
+/** Counts the buffers that are held. */
+class CountedBuffers extends GradientBuffers {
+  holding = 0;
 
-  override borrow(): Float32Array {
-    this.lent++;
-    return super.borrow();
+  override hold(sum: GradientSum): GradientSum {
+    if (sum.values !== null) this.holding++;
+    return super.hold(sum);
   }
 
-  override giveBack(array: Float32Array): void {
-    this.lent--;
-    super.giveBack(array);
+  override release(values: Float32Array): void {
+    this.holding--;
+    super.release(values);
   }
+
+  override readonly combine = (left: GradientSum, right: GradientSum): GradientSum => {
+    this.holding--;
+    return addGradientSums(left, right);
+  };
 }
 
 function makeTrial(): { trial: RelayedTrial; buffers: CountedBuffers } {
-  const buffers = new CountedBuffers(SIZE, SHARDS);
+  const buffers = new CountedBuffers(new VectorMemory(SHARDS, SIZE), SIZE);
   return { trial: new RelayedTrial(spec, 0, bitmaps, buffers), buffers };
 }
 
@@ -120,7 +122,7 @@ describe('a trial at a relay', () => {
           expect({ computeMs, retries }).toEqual({ computeMs: node.count, retries: node.count });
         }
         // What is answered is the answer's; nothing else is held.
-        expect(buffers.lent).toBe(answers.length);
+        expect(buffers.holding).toBe(answers.length);
       }),
     );
   });
@@ -142,7 +144,7 @@ describe('a trial at a relay', () => {
     trial.receivePartial(partialOf(1, { start: 0, count: 1 }));
     trial.receivePartial(partialOf(1, { start: 2, count: 1 })).answer?.sum.values?.fill(0);
     expect(trial.open(roundOf(2))).toEqual([{ start: 0, count: 2 }]);
-    expect(buffers.lent).toBe(1);
+    expect(buffers.holding).toBe(1);
     expect(trial.receivePartial(partialOf(1, { start: 1, count: 1 })).verdict).toBe('late');
     expect(trial.receivePartial(partialOf(3, { start: 1, count: 1 })).verdict).toBe('invalid');
   });
@@ -168,7 +170,7 @@ describe('a trial at a relay', () => {
     const { message, payload } = partialOf(1, { start: 0, count: 1 });
     expect(trial.receivePartial({ message: { ...message, ...change }, payload }).verdict).toBe('invalid');
     expect(trial.receivePartial({ message, payload: payload.subarray(4) }).verdict).toBe('invalid');
-    expect(buffers.lent).toBe(0);
+    expect(buffers.holding).toBe(0);
     expect(trial.receivePartial({ message, payload }).verdict).toBe('used');
   });
 
