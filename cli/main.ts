@@ -11,6 +11,7 @@ const COMMANDS: readonly { readonly names: readonly string[]; readonly load: () 
     { names: ['kfold'], load: async () => (await import('./train.js')).addKfoldCommand },
     { names: ['verify'], load: async () => (await import('./verify.js')).addVerifyCommand },
     { names: ['worker'], load: async () => (await import('./worker.js')).addWorkerCommand },
+    { names: ['relay'], load: async () => (await import('./relay.js')).addRelayCommand },
     { names: ['coordinator'], load: async () => (await import('./coordinator.js')).addCoordinatorCommand },
     {
       names: ['submit', 'status', 'logs', 'cancel'],

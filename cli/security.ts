@@ -26,15 +26,17 @@ export interface SecurityFlags {
   readonly stateDir?: string;
 }
 
-export function addSecurityOptions(command: Command): void {
+/** @param prefix of the flags that a command which also joins a coordinator has of its own */
+export function addSecurityOptions(command: Command, prefix: '' | 'listen-' = ''): void {
+  const tokenVariable = prefix === '' ? 'ATELIER_TOKEN' : 'ATELIER_LISTEN_TOKEN';
   command
     .option(
-      '--token-file <file>',
-      'file with a secret that workers may present besides the tokens of "atelier token" (default: ATELIER_TOKEN)',
+      `--${prefix}token-file <file>`,
+      `file with a secret that workers may present besides the tokens of "atelier token" (default: ${tokenVariable})`,
     )
     .option('--tls', 'TLS on loopback too; elsewhere it is on unless --insecure')
-    .option('--tls-cert <file>', 'certificate chain (PEM) to use instead of the one made by Atelier')
-    .option('--tls-key <file>', 'its key')
+    .option(`--${prefix}tls-cert <file>`, 'certificate chain (PEM) to use instead of the one made by Atelier')
+    .option(`--${prefix}tls-key <file>`, 'its key')
     .option('--tls-client-ca <file>', 'want a client certificate of these CAs too (mutual TLS)')
     .option(
       '--host-name <name>',

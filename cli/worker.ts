@@ -5,27 +5,25 @@ import { backoffMs } from '../worker/backoff.js';
 import { ComputePool } from '../worker/compute-pool.js';
 import { SharedFolder } from '../worker/exchange.js';
 import { serveMetrics } from '../worker/metrics-server.js';
-import { WorkerMemory } from '../worker/run-work.js';
+import { RunWork, WorkerMemory } from '../worker/run-work.js';
 import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js';
 import { WorkerFigures } from '../worker/worker-figures.js';
 import { WorkerMetrics } from '../worker/worker-metrics.js';
 import { systemClock } from '../shared/clock.js';
-import { hasDataset, loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { isLoopback, parseListen } from '../shared/listen.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { localDataset, type LocalDataFlags } from './local-dataset.js';
 import { availableCores, parseCount } from './numbers.js';
 import { readToken } from './options.js';
 import { addJoinOptions, Entrance, type JoinFlags } from './security.js';
 
 const MAX_SLOTS = 256;
 
-interface WorkerFlags extends JoinFlags {
+interface WorkerFlags extends JoinFlags, LocalDataFlags {
   readonly name?: string;
   readonly slots?: string;
-  readonly dataset: string;
-  readonly dataDir?: string;
   readonly metricsListen?: string;
   readonly metricsTokenFile?: string;
 }
@@ -101,7 +99,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
         connect: (url, token) => openSocket(url, token, trust),
         openExchange: (offer, given) => SharedFolder.open(offer, given),
         hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
-        memory,
+        employ: (run, spec, port) => new RunWork(memory, run, spec, port),
         report: () => figures.report(),
         clock: systemClock,
         onJoined: (given) => {
@@ -159,10 +157,4 @@ async function openMetrics(
   if (isReachable) figures.metrics = { port: server.port, tls: tls !== null };
   const shown = host.includes(':') ? `[${host}]` : host;
   return { figures, page: `${tls === null ? 'http' : 'https'}://${shown}:${server.port}/metrics` };
-}
-
-/** The dataset on this disk; null when it is not there. One that is there but damaged is an error. */
-function localDataset(flags: WorkerFlags, env: NodeJS.ProcessEnv): Dataset | null {
-  const source = { dataset: flags.dataset, dataDir: flags.dataDir ?? env['ATELIER_DATA_DIR'] ?? null, env };
-  return hasDataset(source) ? loadDataset(source) : null;
 }

@@ -4,7 +4,6 @@ import type { WorkerStatus } from '../shared/api.js';
 import type { Clock } from '../shared/clock.js';
 import { MAX_TRIALS } from '../shared/config.js';
 import { Counts } from '../shared/counts.js';
-import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import type { ExchangeHost, LeftGradients } from '../shared/exchange.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
@@ -15,10 +14,11 @@ import type {
   SessionCredential,
   WorkerReport,
 } from '../shared/protocol/messages.js';
+import type { Range } from '../shared/tree.js';
 import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
 import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
-import { RowServer } from './row-server.js';
+import { RowServer, type RowSource } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
 import type { Hello, Place, Session, SessionListener, WorkerMessage } from './session.js';
 import { Traffic } from './traffic.js';
@@ -57,7 +57,7 @@ export interface Worker {
 /** A run as the cluster sees it. */
 export interface Tenant {
   readonly spec: RunSpec;
-  readonly dataset: Dataset;
+  readonly dataset: RowSource;
   /** The encoded `trial` message; asked for once for each worker. */
   trialFrame(run: number, trial: number): Buffer;
   /** The encoded `round` message of the round in work, the same bytes each time. */
@@ -71,6 +71,8 @@ export interface Tenant {
    * @param preparedMs what it took to get ready: from the run's spec to its answer
    */
   joined(worker: Worker, preparedMs: number): void;
+  /** A worker that had joined has other slots from now on. */
+  resized(worker: Worker): void;
   /** Said only of workers that had joined. */
   left(worker: Worker, reason: string): void;
   /** Bytes of the payload that this partial should have. */
@@ -96,7 +98,7 @@ interface Employment {
 }
 
 interface Member {
-  readonly worker: Worker;
+  worker: Worker;
   readonly session: Session;
   readonly employments: Map<number, Employment>;
   /** Training rows it computes. */
@@ -164,8 +166,7 @@ export class Cluster implements SessionListener {
     this.held.delete(run);
     this.exchange?.forget(run);
     for (let trial = 0; trial < MAX_TRIALS; trial++) {
-      if (!this.scheduler.hasJob(jobOf(run, trial))) break;
-      this.scheduler.removeJob(jobOf(run, trial));
+      if (this.scheduler.hasJob(jobOf(run, trial))) this.scheduler.removeJob(jobOf(run, trial));
     }
     for (const member of this.members.values()) {
       member.employments.get(run)?.rows.stop();
@@ -174,15 +175,22 @@ export class Cluster implements SessionListener {
     this.pump();
   }
 
-  /** Trials are numbered from 0 without gaps. */
   addTrial(run: number, trial: number): void {
     invariant(trial < MAX_TRIALS, `a run has at most ${MAX_TRIALS} trials`);
     this.scheduler.addJob(jobOf(run, trial), run);
   }
 
-  /** A trial's next round is to be computed. `pump` sends it off. */
-  openRound(run: number, trial: number, round: JobRound): void {
-    this.scheduler.open(jobOf(run, trial), round);
+  /**
+   * A trial's next round is to be computed. `pump` sends it off.
+   * @param part the units to be computed here, if not all
+   */
+  openRound(run: number, trial: number, round: JobRound, part?: Range): void {
+    this.scheduler.open(jobOf(run, trial), round, part);
+  }
+
+  /** More units of a trial's round are to be computed here. `pump` sends them off. */
+  extendRound(run: number, trial: number, part: Range): void {
+    this.scheduler.extend(jobOf(run, trial), part);
   }
 
   /** The trial has no round for now. */
@@ -398,6 +406,18 @@ export class Cluster implements SessionListener {
         this.scheduler.drain(member.worker.number);
         this.letGo(member);
         break;
+      case 'slots':
+        this.onSlots(member, message.slots);
+        break;
+      case 'returned':
+        this.scheduler.returned(
+          member.worker.number,
+          jobOf(message.run, message.trial),
+          message.round,
+          message,
+        );
+        this.letGo(member);
+        break;
       case 'report':
         member.report = message.report;
         // Nothing has changed that leases depend on.
@@ -475,6 +495,15 @@ export class Cluster implements SessionListener {
     employment.ready = true;
     this.scheduler.join(worker.number, worker.hello.slots, run);
     tenant.joined(worker, this.clock.now() - employment.since);
+  }
+
+  private onSlots(member: Member, slots: number): void {
+    const { worker } = member;
+    member.worker = { ...worker, hello: { ...worker.hello, slots } };
+    this.scheduler.resize(worker.number, slots);
+    for (const [run, tenant] of this.tenantsOf(member)) {
+      if (member.employments.get(run)?.ready === true) tenant.resized(member.worker);
+    }
   }
 
   private onAnswer(member: Member, answer: Received<Answer>): void {

@@ -9,16 +9,21 @@ import type { VectorMemory } from '../shared/vector/memory.js';
 export class GradientBuffers {
   private readonly memory: VectorMemory;
   private readonly size: number;
+  private readonly headRoom: number;
   private readonly free: Float32Array[] = [];
   /** Of this step. */
   private held = new Set<Float32Array>();
   /** By where they begin: what is received into them comes back as another view. */
   private readonly lent = new Map<ArrayBufferLike, Map<number, Float32Array>>();
 
-  /** @param size floats of a gradient */
-  constructor(memory: VectorMemory, size: number) {
+  /**
+   * @param size floats of a gradient
+   * @param headRoom floats before each gradient, for the header of the frame that sends it
+   */
+  constructor(memory: VectorMemory, size: number, headRoom = 0) {
     this.memory = memory;
     this.size = size;
+    this.headRoom = headRoom;
   }
 
   /** Forgets what was held: a new step begins. */
@@ -52,6 +57,11 @@ export class GradientBuffers {
     return { ...sum, values };
   }
 
+  /** A sum that was held is not needed any more. */
+  release(values: Float32Array): void {
+    if (this.held.delete(values)) this.free.push(values);
+  }
+
   /** Left plus right, both of them held; the right one's buffer becomes free. The `combine` of a `TreeSum`. */
   readonly combine = (left: GradientSum, right: GradientSum): GradientSum => {
     if (left.values !== null && right.values !== null) {
@@ -71,6 +81,6 @@ export class GradientBuffers {
   }
 
   private take(): Float32Array {
-    return this.free.pop() ?? this.memory.array(this.size);
+    return this.free.pop() ?? this.memory.array(this.headRoom + this.size).subarray(this.headRoom);
   }
 }

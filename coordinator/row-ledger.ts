@@ -8,6 +8,7 @@ import {
 } from '../shared/row-digest.js';
 import type { ShardPlan } from '../shared/shards.js';
 import type { LedgerSummary } from '../shared/summary.js';
+import type { Range } from '../shared/tree.js';
 
 /** What of a ledger outlives the process. */
 export interface LedgerState {
@@ -63,6 +64,24 @@ export class RowLedger {
       this.expectations.set(shard, steps);
     }
     return steps[stepInEpoch] ?? NONE;
+  }
+
+  /** Are these the rows that the plan gives to the shards of a node in a step: so many, with these digests? */
+  isOfStep(
+    { epoch, stepInEpoch }: { readonly epoch: number; readonly stepInEpoch: number },
+    { start, count }: Range,
+    rows: number,
+    digests: readonly RowDigest[],
+  ): boolean {
+    let expectedRows = 0;
+    for (let shard = start; shard < start + count; shard++) {
+      expectedRows += this.plan.microBatchRows(shard, stepInEpoch);
+    }
+    return (
+      rows === expectedRows &&
+      digests.length === count &&
+      digests.every((digest, i) => equalRowDigests(digest, this.expected(epoch, start + i, stepInEpoch)))
+    );
   }
 
   /** A step is done; `digests` are what was reported for each shard. */

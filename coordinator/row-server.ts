@@ -1,17 +1,24 @@
 import { Bitmap } from '../shared/bitmap.js';
-import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError } from '../shared/errors.js';
 import { bytesOf } from '../shared/protocol/frame.js';
 import { ROWS_PIECE_BYTES } from '../shared/protocol/limits.js';
 import { encodeToWorker } from '../shared/protocol/messages.js';
 import type { Session } from './session.js';
 
+/** The rows of a dataset, all of them or as they come. */
+export interface RowSource {
+  readonly images: Uint8Array;
+  readonly labels: Uint8Array;
+  /** Resolves when these rows are here; where it is missing, all are. */
+  readonly ensure?: (rows: Uint32Array) => Promise<void>;
+}
+
 /**
  * Streams dataset rows to one worker that lacks them, in bounded pieces, one piece in flight. A row goes to a
  * worker at most once: asking again is a protocol error.
  */
 export class RowServer {
-  private readonly dataset: Dataset;
+  private readonly dataset: RowSource;
   private readonly run: number;
   private readonly session: Session;
   private readonly sent: Bitmap;
@@ -20,7 +27,7 @@ export class RowServer {
   /** Rows sent or queued. */
   rowsServed = 0;
 
-  constructor(dataset: Dataset, run: number, session: Session) {
+  constructor(dataset: RowSource, run: number, session: Session) {
     this.dataset = dataset;
     this.run = run;
     this.session = session;
@@ -39,6 +46,8 @@ export class RowServer {
     }
     for (const row of rows) this.sent.add(row);
     this.rowsServed += rows.length;
+    // All of them at once: what is missing is on its way while the pieces before it are sent.
+    void this.dataset.ensure?.(rows);
     this.queue = this.queue.then(() => this.stream(rows));
   }
 
@@ -53,6 +62,7 @@ export class RowServer {
     const perPiece = Math.max(1, Math.floor(ROWS_PIECE_BYTES / (imageBytes + 1)));
     for (let start = 0; start < rows.length && !this.stopped; start += perPiece) {
       const piece = rows.slice(start, start + perPiece);
+      await this.dataset.ensure?.(piece);
       const pixels = new Uint8Array(piece.length * imageBytes);
       const classes = new Uint8Array(piece.length);
       piece.forEach((row, i) => {

@@ -423,6 +423,12 @@ export class Run implements Tenant {
     this.strengthChanged();
   }
 
+  resized(worker: Worker): void {
+    if (this.isOver) return;
+    this.roster.set(worker.number, { worker, examples: this.roster.get(worker.number)?.examples ?? 0 });
+    this.strengthChanged();
+  }
+
   left(worker: Worker, reason: string): void {
     if (this.isOver) return;
     this.record({ type: 'worker-left', worker: worker.number, name: worker.hello.name, reason });

@@ -85,7 +85,7 @@ interface Lease {
 
 interface WorkerState {
   readonly id: number;
-  readonly slots: number;
+  slots: number;
   /** Groups it is ready to compute for. */
   readonly groups: Set<number>;
   /** Gets no new leases: it is leaving. */
@@ -105,6 +105,11 @@ interface JobState {
   readonly id: number;
   readonly group: number;
   current: JobRound | undefined;
+  /** Units of the round that are, or were, to be computed here. */
+  wanted: number;
+  /** Where a range of units that are wanted begins or ends: no lease goes beyond. */
+  cuts: Set<number>;
+  /** Those that are not wanted count as done. */
   done: Uint8Array;
   /** Live leases that hold each unit. */
   holders: Uint8Array;
@@ -156,6 +161,14 @@ export class Scheduler {
     });
   }
 
+  /** A worker's slots have changed. Unknown workers are ignored. */
+  resize(worker: number, slots: number): void {
+    const state = this.workers.get(worker);
+    if (state === undefined) return;
+    for (const [key, ms] of state.msPerUnit) state.msPerUnit.set(key, (ms * state.slots) / slots);
+    state.slots = slots;
+  }
+
   /** A worker is gone: what it held can be leased again. Unknown workers are ignored. */
   leave(worker: number): void {
     const state = this.workers.get(worker);
@@ -183,6 +196,8 @@ export class Scheduler {
       id: job,
       group,
       current: undefined,
+      wanted: 0,
+      cuts: new Set(),
       done: new Uint8Array(0),
       holders: new Uint8Array(0),
       undone: 0,
@@ -212,15 +227,34 @@ export class Scheduler {
     for (const worker of this.workers.values()) worker.leases = worker.leases.filter((l) => l.job !== job);
   }
 
-  /** A job's next round. The one before is over, complete or not. */
-  open(job: number, round: JobRound): void {
+  /**
+   * A job's next round. The one before is over, complete or not.
+   * @param part the units to be computed here, of all that the round has
+   */
+  open(job: number, round: JobRound, part: Range = { start: 0, count: round.units }): void {
     const state = this.requireJob(job);
     state.current = round;
-    state.done = new Uint8Array(round.units);
+    state.wanted = 0;
+    state.cuts = new Set();
+    state.done = new Uint8Array(round.units).fill(1);
     state.holders = new Uint8Array(round.units);
-    state.undone = round.units;
-    state.free = round.units;
+    state.undone = 0;
+    state.free = 0;
     state.begun = false;
+    this.extend(job, part);
+  }
+
+  /** More units of a job's round are to be computed here; they are not leased together with those before. */
+  extend(job: number, { start, count }: Range): void {
+    const state = this.requireJob(job);
+    for (let unit = start; unit < start + count; unit++) {
+      if (state.done[unit] !== 1) continue;
+      state.done[unit] = 0;
+      state.undone++;
+      if (state.holders[unit] === 0) state.free++;
+    }
+    state.wanted += count;
+    state.cuts.add(start).add(start + count);
   }
 
   /** A job has no round at the moment. */
@@ -252,6 +286,21 @@ export class Scheduler {
     state.leases = state.leases.filter(({ missing }) => missing.size > 0);
     if (state.leases.length < before) state.lastLeaseAt = now;
     state.lastAnswerAt = now;
+  }
+
+  /** A worker will not answer for some units: they can be leased again. */
+  returned(worker: number, job: number, round: number, units: Range): void {
+    const state = this.workers.get(worker);
+    if (state === undefined) return;
+    for (const lease of state.leases) {
+      if (lease.job !== job || lease.round !== round) continue;
+      for (const unit of [...lease.missing]) {
+        if (unit < units.start || unit >= units.start + units.count) continue;
+        lease.missing.delete(unit);
+        if (this.release(lease, unit)) this.count(job, 'returned');
+      }
+    }
+    state.leases = state.leases.filter(({ missing }) => missing.size > 0);
   }
 
   /**
@@ -386,9 +435,9 @@ export class Scheduler {
 
     // The slots this round should be spread over: its share, rounded up so that the last wave is full too.
     const activeJobs = [...this.jobs.values()].filter((other) => other.undone > 0).length;
-    const share = Math.min(current.units, Math.max(1, slots / activeJobs));
-    const perSlot = Math.floor(current.units / share);
-    const wanted = activeJobs === 1 ? slots : Math.min(slots, Math.ceil(current.units / perSlot));
+    const share = Math.min(job.wanted, Math.max(1, slots / activeJobs));
+    const perSlot = Math.floor(job.wanted / share);
+    const wanted = activeJobs === 1 ? slots : Math.min(slots, Math.ceil(job.wanted / perSlot));
     const fastestFirst = [...hungry].sort((a, b) => rateOf(b) - rateOf(a) || a.id - b.id);
     const picked: WorkerState[] = [];
     let pickedSlots = 0;
@@ -399,7 +448,7 @@ export class Scheduler {
     }
     // What is left waits for the next slots that become idle.
     const part = Math.min(1, pickedSlots / wanted);
-    const units = part === 1 ? job.free : Math.min(job.free, Math.max(1, Math.round(current.units * part)));
+    const units = part === 1 ? job.free : Math.min(job.free, Math.max(1, Math.round(job.wanted * part)));
 
     const loads = picked.map((worker) => ({
       worker,
@@ -679,15 +728,15 @@ function takeFree(job: JobState, count: number): Range[] {
   for (let unit = 0; unit < job.done.length && units.length < count; unit++) {
     if (job.done[unit] === 0 && job.holders[unit] === 0) units.push(unit);
   }
-  return rangesOf(units);
+  return rangesOf(units, job.cuts);
 }
 
-/** Ascending units as ranges. */
-function rangesOf(units: readonly number[]): Range[] {
+/** Ascending units as ranges, none of which goes beyond a cut. */
+function rangesOf(units: readonly number[], cuts: ReadonlySet<number> = new Set()): Range[] {
   const ranges: { start: number; count: number }[] = [];
   for (const unit of units) {
     const last = ranges.at(-1);
-    if (last !== undefined && last.start + last.count === unit) last.count++;
+    if (last !== undefined && last.start + last.count === unit && !cuts.has(unit)) last.count++;
     else ranges.push({ start: unit, count: 1 });
   }
   return ranges;

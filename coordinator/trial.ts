@@ -3,7 +3,7 @@ import type { GradientSum } from '../shared/gradient-sum.js';
 import { weightsSha256 } from '../shared/layout.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import type { Split } from '../shared/protocol/messages.js';
-import { equalRowDigests, type RowDigest } from '../shared/row-digest.js';
+import type { RowDigest } from '../shared/row-digest.js';
 import type { ShardPlan } from '../shared/shards.js';
 import type { EpochRecord, Evaluation, TrialSummary } from '../shared/summary.js';
 import { isTreeNode, TreeSum, type Range } from '../shared/tree.js';
@@ -333,8 +333,7 @@ export class Trial {
     if (
       sum.correct > sum.rows ||
       !isTreeNode(node, options.plan.shards) ||
-      sum.rows !== this.expectedRows(node, phase.round.stepInEpoch) ||
-      !this.usedItsRows(phase.round, node, digests)
+      !this.ledger.isOfStep(phase.round, node, sum.rows, digests)
     ) {
       return { verdict: 'invalid', effects: [] };
     }
@@ -361,27 +360,6 @@ export class Trial {
 
   private unexpected(round: number): { verdict: Verdict; effects: TrialEffect[] } {
     return { verdict: round < this.nextRound ? 'late' : 'invalid', effects: [] };
-  }
-
-  private expectedRows(node: Range, stepInEpoch: number): number {
-    let rows = 0;
-    for (let shard = node.start; shard < node.start + node.count; shard++) {
-      rows += this.options.plan.microBatchRows(shard, stepInEpoch);
-    }
-    return rows;
-  }
-
-  private usedItsRows(
-    { epoch, stepInEpoch }: Round & { kind: 'step' },
-    node: Range,
-    digests: readonly RowDigest[],
-  ): boolean {
-    return (
-      digests.length === node.count &&
-      digests.every((digest, i) =>
-        equalRowDigests(digest, this.ledger.expected(epoch, node.start + i, stepInEpoch)),
-      )
-    );
   }
 
   private secondsOfEpoch(): number {

@@ -4,14 +4,12 @@ import type { ExchangeGuest } from '../shared/exchange.js';
 import type { CoordinatorToWorker, RunSpec, WorkerToCoordinator } from '../shared/protocol/messages.js';
 import { BufferPool } from './buffer-pool.js';
 import type { Compute } from './compute-pool.js';
-import { RowStore } from './row-store.js';
+import { keepNewest, RowStores } from './row-stores.js';
 import type { RunMemory } from './slot.js';
 import { TrialWork, type RunContext } from './trial-work.js';
 
 /** The longest text sent to people. */
 const MAX_TEXT_CHARS = 4_000;
-/** Datasets whose rows a worker keeps: those it used last. */
-const MAX_DATASETS = 2;
 /** A slot computes into one while the one before is sent. */
 const BUFFERS_PER_SLOT = 2;
 /** Models a worker knows by number. */
@@ -20,28 +18,20 @@ const MAX_MODELS = 64;
 /** What a worker keeps from one connection to the next: rows cross the wire once, models are compiled once. */
 export class WorkerMemory {
   readonly pool: Compute;
-  /** The dataset on this machine's disk, if there is one. */
-  private readonly local: Dataset | null;
-  private readonly stores = new Map<string, RowStore>();
+  readonly rows: RowStores;
   private readonly models = new Map<string, { id: number; spec: SharedArrayBuffer }>();
   private lastModel = 0;
   private lastEra = 0;
 
+  /** @param local the dataset on this machine's disk, if there is one */
   constructor(pool: Compute, local: Dataset | null) {
     this.pool = pool;
-    this.local = local;
+    this.rows = new RowStores(local);
   }
 
   /** A number that was never given before. */
   nextEra(): number {
     return ++this.lastEra;
-  }
-
-  /** The rows of a dataset that are here. */
-  storeFor({ dataset }: RunSpec): RowStore {
-    const store = this.stores.get(dataset.sha256) ?? new RowStore(dataset, this.local);
-    keepNewest(this.stores, dataset.sha256, store, MAX_DATASETS);
-    return store;
   }
 
   /** The same specs have the same number: slots load a model once. */
@@ -60,15 +50,7 @@ function sharedText(text: string): SharedArrayBuffer {
   return shared;
 }
 
-function keepNewest<Value>(map: Map<string, Value>, key: string, value: Value, limit: number): void {
-  map.delete(key);
-  map.set(key, value);
-  for (const oldest of map.keys()) {
-    if (map.size <= limit) return;
-    map.delete(oldest);
-  }
-}
-
+/** How a part of a run speaks to the coordinator. */
 export interface RunPort {
   readonly send: (message: WorkerToCoordinator, payload?: Uint8Array) => void;
   readonly sendInPlace: RunContext['sendInPlace'];
@@ -78,8 +60,19 @@ export interface RunPort {
   readonly fail: (error: unknown) => void;
 }
 
-/** A worker's part of one run, for as long as one connection lives. */
-export class RunWork {
+/** A part of one run, for as long as one connection lives: what a session hands the run's messages to. */
+export interface RunPart {
+  addTrial(trial: number, payload: Uint8Array): void;
+  receiveRows(count: number, payload: Uint8Array): void;
+  /** @param frame that the round came in; the weights lie in it */
+  open(round: Extract<CoordinatorToWorker, { type: 'round' }>, weights: Uint8Array, frame: Buffer): void;
+  compute(lease: Extract<CoordinatorToWorker, { type: 'lease' }>): void;
+  /** The run, or the connection, is over. */
+  close(): void;
+}
+
+/** A worker's part of a run: it computes. */
+export class RunWork implements RunPart {
   private readonly context: RunContext;
   private readonly port: RunPort;
   private readonly trials = new Map<number, TrialWork>();
@@ -87,7 +80,7 @@ export class RunWork {
   /** Gets ready for the run in the background, then says so. */
   constructor(memory: WorkerMemory, run: number, spec: RunSpec, port: RunPort) {
     this.port = port;
-    const store = memory.storeFor(spec);
+    const store = memory.rows.for(spec.dataset);
     const { id, spec: text } = memory.modelFor(spec);
     const warned = new Set<string>();
     const runMemory: RunMemory = { id, spec: text, rows: store.memory };
@@ -125,7 +118,6 @@ export class RunWork {
     this.context.store.receive(count, payload);
   }
 
-  /** The run, or the connection, is over. */
   close(): void {
     this.context.store.close();
     for (const trial of this.trials.values()) trial.close();

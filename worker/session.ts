@@ -20,11 +20,12 @@ import {
   encodeToCoordinatorAround,
   type CoordinatorToWorker,
   type Received,
+  type RunSpec,
   type SessionCredential,
   type WorkerReport,
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
-import { RunWork, type WorkerMemory } from './run-work.js';
+import type { RunPart, RunPort } from './run-work.js';
 import type { ServerTrust } from './server-trust.js';
 
 /** The longest text sent to people. */
@@ -38,8 +39,8 @@ export interface WorkerSessionOptions {
   readonly url: string;
   readonly token: string | null;
   readonly hello: Omit<Hello, 'type' | 'protocolVersion'>;
-  /** What this worker keeps from one session to the next. */
-  readonly memory: WorkerMemory;
+  /** Takes part in a run of the coordinator's. */
+  readonly employ: (run: number, spec: RunSpec, port: RunPort) => RunPart;
   readonly clock: Clock;
   /** `credential` identifies this worker when it comes back. */
   readonly onJoined: (credential: SessionCredential) => void;
@@ -78,7 +79,7 @@ export class WorkerSession {
   private readonly options: WorkerSessionOptions;
   private readonly socket: WebSocket;
   private state: State = { kind: 'connecting' };
-  private readonly runs = new Map<number, RunWork>();
+  private readonly runs = new Map<number, RunPart>();
   private heartbeatIntervalMs = 0;
   private exchange: ExchangeGuest | null = null;
   /** Settled when the session is over. Rejects with AtelierError `refused`, `usage` or `protocol`. */
@@ -112,6 +113,17 @@ export class WorkerSession {
     }
     this.send({ type: 'leaving', reason });
     this.options.clock.after(DRAIN_TIMEOUT_MS, () => this.leave(reason));
+  }
+
+  /** Has other slots from now on. */
+  resize(slots: number): void {
+    if (this.state.kind === 'joined') this.send({ type: 'slots', slots });
+  }
+
+  /** Leaves at once, and says so: what is leased is computed elsewhere. The session ends as `finished`. */
+  handBack(reason: string): void {
+    if (this.state.kind === 'joined') this.send({ type: 'leaving', reason });
+    this.leave(reason);
   }
 
   /** Leaves at once: the connection is closed, the session ends as `finished`. */
@@ -158,13 +170,13 @@ export class WorkerSession {
         this.state.cancelDeadline();
         this.state.cancelDeadline = this.silenceDeadline();
       }
-      this.onMessage(decodeFromCoordinator(data));
+      this.onMessage(decodeFromCoordinator(data), data);
     } catch (error) {
       this.fail(error);
     }
   }
 
-  private onMessage({ message, payload }: Received<CoordinatorToWorker>): void {
+  private onMessage({ message, payload }: Received<CoordinatorToWorker>, frame: Buffer): void {
     switch (message.type) {
       case 'welcome':
         this.heartbeatIntervalMs = message.heartbeatIntervalMs;
@@ -182,13 +194,13 @@ export class WorkerSession {
         return;
       case 'run': {
         const { run, spec } = message;
-        const work = new RunWork(this.options.memory, run, spec, {
+        const part = this.options.employ(run, spec, {
           send: (answer, payload) => (payload === undefined ? this.send(answer) : this.send(answer, payload)),
           sendInPlace: (answer, payload) => this.sendInPlace(answer, payload),
           exchange: this.exchange,
           fail: (error) => this.fail(error),
         });
-        this.runs.set(run, work);
+        this.runs.set(run, part);
         return;
       }
       case 'run-over':
@@ -202,7 +214,7 @@ export class WorkerSession {
         this.requireRun(message.run).receiveRows(message.count, payload);
         return;
       case 'round':
-        this.requireRun(message.run).open(message, payload);
+        this.requireRun(message.run).open(message, payload, frame);
         return;
       case 'lease':
         this.requireRun(message.run).compute(message);
@@ -229,10 +241,10 @@ export class WorkerSession {
     this.end(new AtelierError('run-failed', messageOf(error), { cause: error }));
   }
 
-  private requireRun(run: number): RunWork {
-    const work = this.runs.get(run);
-    if (work === undefined) throw new AtelierError('protocol', `no run ${run}`);
-    return work;
+  private requireRun(run: number): RunPart {
+    const part = this.runs.get(run);
+    if (part === undefined) throw new AtelierError('protocol', `no run ${run}`);
+    return part;
   }
 
   private nextHeartbeat(): () => void {
@@ -298,7 +310,7 @@ export class WorkerSession {
   private end(outcome: SessionEnd | AtelierError): void {
     if (this.state.kind === 'over') return;
     this.setState({ kind: 'over' });
-    for (const work of this.runs.values()) work.close();
+    for (const part of this.runs.values()) part.close();
     this.runs.clear();
     this.exchange?.close();
     if (outcome instanceof AtelierError) this.reject(outcome);

@@ -51,6 +51,24 @@ export function encodeFrameAround(header: object, payload: Uint8Array): Buffer {
   const head = align(PREFIX_BYTES + packed.byteLength);
   if (head > Math.min(HEAD_ROOM_BYTES, payload.byteOffset)) return encodeFrame(header, payload);
   const frame = Buffer.from(payload.buffer, payload.byteOffset - head, head + payload.byteLength);
+  return writeHead(frame, packed, head);
+}
+
+/**
+ * Puts another header before the payload of a frame that was taken apart without an error, in that frame's own memory. A
+ * header that does not fit in the place of the one before makes a copy, as `encodeFrame` does.
+ */
+export function encodeFrameOver(header: object, frame: Buffer): Buffer {
+  const payloadStart = align(PREFIX_BYTES + frame.readUInt32LE(0));
+  const payload = frame.subarray(payloadStart);
+  const packed = packr.pack({ ...header, payloadBytes: payload.byteLength });
+  const head = align(PREFIX_BYTES + packed.byteLength);
+  if (head > payloadStart) return encodeFrame(header, payload);
+  return writeHead(frame.subarray(payloadStart - head), packed, head);
+}
+
+/** @param head bytes before the payload */
+function writeHead(frame: Buffer, packed: Buffer, head: number): Buffer {
   frame.writeUInt32LE(packed.byteLength, 0);
   frame.set(packed, PREFIX_BYTES);
   frame.fill(0, PREFIX_BYTES + packed.byteLength, head);

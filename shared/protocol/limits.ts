@@ -32,6 +32,8 @@ export const LEASE_TIMEOUT_MS = 120_000;
 /** From the run's spec to `ready`: loading and compiling the model, under any load. */
 export const READY_TIMEOUT_MS = 300_000;
 
+/** Slots of one worker, or of all workers of a relay. */
+export const MAX_SLOTS = 65_536;
 /** Most workers at once. */
 export const MAX_WORKERS = 1_024;
 /** Most connections that have not shown a token, or asked for anything, yet. */

@@ -5,7 +5,8 @@ import { ExchangeOffer } from '../exchange.js';
 import { TensorLayout } from '../layout.js';
 import { ExampleRecipe } from '../recipe.js';
 import { RowDigest } from '../row-digest.js';
-import { decodeFrame, decodeHead, encodeFrame, encodeFrameAround } from './frame.js';
+import { decodeFrame, decodeHead, encodeFrame, encodeFrameAround, encodeFrameOver } from './frame.js';
+import { MAX_SLOTS } from './limits.js';
 
 /*
  * The two unions of atelier.v1, one schema a message. A payload, where a message has one, is described beside
@@ -17,6 +18,7 @@ const count = z.int().min(0).max(0xffff_ffff);
 const bytes = z.int().min(0);
 /** A day. */
 const MAX_REPORTED_MS = 86_400_000;
+const slots = z.int().min(1).max(MAX_SLOTS);
 const shortText = z.string().max(4_096);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 /** A float that may be non-finite: divergence is reported by the trial, not by the decoder. */
@@ -80,7 +82,7 @@ const Hello = z.strictObject({
   name: z.string().min(1).max(128),
   host: z.string().max(256),
   pid: count,
-  slots: z.int().min(1).max(1_024),
+  slots,
   versions: Versions,
   /** Of the last welcome, when this is a worker that lost its connection. */
   credential: SessionCredential.nullable(),
@@ -127,6 +129,17 @@ const Evaluated = z.strictObject({
 });
 /** The worker wants to go: it gets no more leases, and `finished` when it owes nothing. */
 const Leaving = z.strictObject({ type: z.literal('leaving'), reason: shortText });
+/** A relay has more workers now, or fewer. */
+const Slots = z.strictObject({ type: z.literal('slots'), slots });
+/** Units of a lease that will not be answered, because another round of the trial has come. */
+const Returned = z.strictObject({
+  type: z.literal('returned'),
+  run: count,
+  trial: count,
+  round: count,
+  start: count,
+  count: z.int().min(1),
+});
 /** Something people should know; nothing fails by it. */
 const Warning = z.strictObject({ type: z.literal('warning'), message: shortText });
 const Heartbeat = z.strictObject({ type: z.literal('heartbeat') });
@@ -161,6 +174,8 @@ export const WorkerToCoordinator = z.discriminatedUnion('type', [
   Partial,
   Evaluated,
   Leaving,
+  Slots,
+  Returned,
   Warning,
   Heartbeat,
   Report,
@@ -283,3 +298,6 @@ export const encodeToCoordinatorAround = (message: WorkerToCoordinator, payload:
   encodeFrameAround(message, payload);
 export const encodeToWorker = (message: CoordinatorToWorker, ...payload: Uint8Array[]): Buffer =>
   encodeFrame(message, ...payload);
+/** The message in place of the one before the payload of a frame that came in; that frame is of no use any more. */
+export const encodeToWorkerOver = (message: CoordinatorToWorker, frame: Buffer): Buffer =>
+  encodeFrameOver(message, frame);

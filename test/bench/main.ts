@@ -12,6 +12,7 @@ const BENCHMARKS = [
   'scale',
   'keras',
   'times',
+  'relays',
 ] as const;
 
 const [name] = process.argv.slice(2);

@@ -19,15 +19,28 @@ export class BenchWorkers {
   readonly listen = `127.0.0.1:${nextPort++}`;
   readonly children: ChildProcess[] = [];
 
-  start(name: string, slots: number): ChildProcess {
+  /** @param above the address that it joins */
+  start(name: string, slots: number, above = this.listen): ChildProcess {
+    return this.spawn(name, ['worker', '--join', `ws://${above}`, '--slots', String(slots)]);
+  }
+
+  /** Starts a relay that waits for so many workers and sends them everything. Returns its address. */
+  startRelay(name: string, minWorkers: number, above = this.listen): string {
+    const listen = `127.0.0.1:${nextPort++}`;
+    const flags = ['--min-workers', String(minWorkers), '--no-shared-memory'];
+    this.spawn(name, ['relay', '--join', `ws://${above}`, '--listen', listen, ...flags]);
+    return listen;
+  }
+
+  private spawn(name: string, flags: readonly string[]): ChildProcess {
     const main = join(PROJECT_ROOT, 'dist', 'cli', 'main.js');
-    const flags = ['worker', '--join', `ws://${this.listen}`, '--name', name, '--slots', String(slots)];
-    const child = spawn(process.execPath, [main, ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const args = [main, ...flags, '--name', name];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2_000)));
     child.once('exit', (code) => {
       if (code === null || code === 0) return;
-      process.stderr.write(`worker ${name} ended with ${code}:\n${said}`);
+      process.stderr.write(`${name} ended with ${code}:\n${said}`);
       process.exit(1);
     });
     this.children.push(child);

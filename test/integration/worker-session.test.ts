@@ -12,7 +12,7 @@ import {
 } from '../../shared/protocol/limits.js';
 import { decodeFromWorker, encodeToWorker } from '../../shared/protocol/messages.js';
 import { ComputePool } from '../../worker/compute-pool.js';
-import { WorkerMemory } from '../../worker/run-work.js';
+import { RunWork, WorkerMemory } from '../../worker/run-work.js';
 import { WorkerSession } from '../../worker/session.js';
 import { startCoordinator } from '../support/coordinator.js';
 import { atelierError, atelierRejection } from '../support/errors.js';
@@ -35,12 +35,13 @@ function join(url: string, token: string | null = null): Joining {
   let onJoined: () => void = () => undefined;
   const joined = new Promise<void>((resolve) => (onJoined = resolve));
   const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
+  const memory = new WorkerMemory(pool, null);
   const hello = { name: 'tester', host: 'here', pid: 1, slots: 1, versions, credential: null };
   const session = new WorkerSession({
     url,
     token,
     hello,
-    memory: new WorkerMemory(pool, null),
+    employ: (run, spec, port) => new RunWork(memory, run, spec, port),
     clock,
     onJoined,
   });

@@ -3,6 +3,7 @@ import { Trial } from '../../coordinator/trial.js';
 import { Adam } from '../../coordinator/optimizer/adam.js';
 import { addInPlace, type GradientSum } from '../../shared/gradient-sum.js';
 import { TreeSum, type Range } from '../../shared/tree.js';
+import { RelayedTrial } from '../../relay/relayed-trial.js';
 import { Places } from '../../worker/places.js';
 
 /** Replaces a method; returns what puts it back. */
@@ -77,6 +78,8 @@ export const mutations: Readonly<Record<string, () => () => void>> = {
           this.workers.delete(worker);
         },
     ),
+  /** A relay keeps partials where they came in, which the next one may overwrite. */
+  'relay-keeps-no-copy': () => patch(RelayedTrial.prototype, 'hold', () => (sum: GradientSum) => sum),
   /** Every gradient is left in the same place of the exchange. */
   'one-place': () => patch(Places.prototype, 'take', () => () => 0),
 };

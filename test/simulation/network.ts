@@ -190,13 +190,21 @@ export interface NetworkOptions {
   readonly duplicates: number;
 }
 
-/** Connections between workers and the one coordinator that listens, if any does. */
+/** The address of the coordinator; relays have others. */
+export const COORDINATOR = 'coordinator';
+
+interface Listener {
+  readonly owner: SimProcess;
+  readonly accept: (socket: WebSocket) => void;
+}
+
+/** Connections between workers and those that listen. */
 export class Network {
   readonly world: World;
   readonly chance: Chance;
   readonly duplicates: number;
   private readonly delayMs: number;
-  private listener: { readonly owner: SimProcess; readonly accept: (socket: WebSocket) => void } | undefined;
+  private readonly listeners = new Map<string, Listener>();
   private links: Link[] = [];
 
   constructor({ world, chance, delayMs, duplicates }: NetworkOptions) {
@@ -211,17 +219,17 @@ export class Network {
     return this.delayMs * (this.chance.hits(0.05) ? this.chance.between(5, 50) : this.chance.between(0.2, 2));
   }
 
-  listen(owner: SimProcess, accept: (socket: WebSocket) => void): void {
-    this.listener = { owner, accept };
+  listen(owner: SimProcess, accept: (socket: WebSocket) => void, address = COORDINATOR): void {
+    this.listeners.set(address, { owner, accept });
   }
 
-  connect(client: SimProcess): WebSocket {
+  connect(client: SimProcess, address = COORDINATOR): WebSocket {
     const { world } = this;
     const link = new Link(this, client);
     this.links = [...this.links.filter((other) => other.client.readyState !== CLOSED), link];
     world.after(HANDSHAKE_MS, () => link.client.failed('Opening handshake has timed out'), client);
     world.after(this.delay(), () => {
-      const { listener } = this;
+      const listener = this.listeners.get(address);
       if (listener?.owner.isAlive !== true) {
         world.after(this.delay(), () => link.client.failed('connect ECONNREFUSED'), client);
         return;

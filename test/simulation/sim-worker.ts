@@ -1,5 +1,5 @@
 import { backoffMs } from '../../worker/backoff.js';
-import { WorkerMemory } from '../../worker/run-work.js';
+import { RunWork, WorkerMemory } from '../../worker/run-work.js';
 import { WorkerSession } from '../../worker/session.js';
 import type { SessionCredential } from '../../shared/protocol/messages.js';
 import { AtelierError } from '../../shared/errors.js';
@@ -15,6 +15,8 @@ export interface WorkerOptions {
   readonly network: Network;
   readonly scenario: Scenario;
   readonly name: string;
+  /** Whom it joins. */
+  readonly above: string;
   readonly slots: number;
   readonly taskMs: number;
   /** Does it have the dataset on its disk? */
@@ -67,23 +69,23 @@ export class SimWorker {
   }
 
   private async live(): Promise<void> {
-    const { scenario, network, chance, name, slots, hasData, exchange } = this.options;
+    const { scenario, network, chance, name, above, slots, hasData, exchange } = this.options;
     const memory = new WorkerMemory(this.pool, hasData ? scenario.dataset : null);
     const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
     let credential: SessionCredential | null = null;
     for (let failures = 0; ;) {
       this.session = new WorkerSession({
-        url: 'ws://coordinator:1',
+        url: `ws://${above}:1`,
         token: null,
         hello: { name, host: name, pid: 1, slots, versions, credential },
-        memory,
+        employ: (run, spec, port) => new RunWork(memory, run, spec, port),
         clock: this.process.clock,
         onJoined: (given) => {
           credential = given;
           failures = 0;
         },
         openExchange: (_, given) => exchange()?.guest(given) ?? null,
-        connect: () => network.connect(this.process),
+        connect: () => network.connect(this.process, above),
       });
       const end = await this.session.ended;
       this.session = undefined;

@@ -3,9 +3,11 @@ import { StepLog } from '../../coordinator/step-log.js';
 import { messageOf } from '../../shared/errors.js';
 import type { Summary } from '../../shared/summary.js';
 import { MemoryFiles, patchNode, useFiles } from './memory-files.js';
-import { Network } from './network.js';
+import type { MemoryExchange } from './memory-exchange.js';
+import { COORDINATOR, Network } from './network.js';
 import { scenarios, type Scenario } from './scenario.js';
 import { RUN_PATH, SimCoordinator, type CoordinatorEnd } from './sim-coordinator.js';
+import { SimRelay } from './sim-relay.js';
 import { isPlannedFailure, SimWorker } from './sim-worker.js';
 import { Chance, World } from './world.js';
 
@@ -27,7 +29,26 @@ export type Fault =
   | 'coordinator-kill'
   | 'coordinator-stop'
   | 'coordinator-stall'
-  | 'damage';
+  | 'damage'
+  | 'relay-kill'
+  | 'relay-stall'
+  | 'relay-drain';
+
+/** Relays by their addresses, and whom each joins; most schedules have none. */
+const TOPOLOGIES: readonly (readonly (readonly [address: string, above: string])[])[] = [
+  [],
+  [],
+  [],
+  [['relay-0', COORDINATOR]],
+  [
+    ['relay-0', COORDINATOR],
+    ['relay-1', COORDINATOR],
+  ],
+  [
+    ['relay-0', COORDINATOR],
+    ['relay-1', 'relay-0'],
+  ],
+];
 
 export interface Outcome {
   readonly seed: number;
@@ -52,6 +73,11 @@ class Simulation {
   private readonly slow: number;
   private readonly taskMs: number;
   private workers: SimWorker[] = [];
+  /** What has to do with relays follows from it alone: schedules without relays are what they were before there were any. */
+  private readonly relayChance: Chance;
+  private readonly topology: (typeof TOPOLOGIES)[number];
+  private relays: SimRelay[] = [];
+  private relayFaultsLeft: number;
   private readonly workersWanted: number;
   private minWorkers: number;
   private coordinator: SimCoordinator;
@@ -81,11 +107,18 @@ class Simulation {
     this.workersWanted = chance.int(1, 5);
     this.minWorkers = chance.int(1, this.workersWanted);
     this.faultsLeft = chance.int(0, 14);
+    this.relayChance = new Chance(seed ^ 0x7e1a);
+    this.topology = this.relayChance.pick(TOPOLOGIES);
+    // A relay is one worker.
+    if (this.topology.length > 0) this.minWorkers = 1;
+    this.relayFaultsLeft = this.topology.length === 0 ? 0 : this.relayChance.int(0, 6);
     useFiles(this.files);
     this.files.makeFolder('/simulated', true);
     this.coordinator = this.startCoordinator();
     for (let i = 0; i < this.workersWanted; i++) this.startWorker(chance.between(0, 3_000));
+    for (const [address, above] of this.topology) this.startRelay(address, above);
     this.planFault();
+    this.planRelayFault();
   }
 
   async run(): Promise<Outcome> {
@@ -152,7 +185,7 @@ class Simulation {
 
   private replaceCoordinator(delayMs: number): void {
     this.coordinator.die();
-    if (this.lives++ >= MAX_LIVES) this.faultsLeft = 0;
+    if (this.lives++ >= MAX_LIVES) this.faultsLeft = this.relayFaultsLeft = 0;
     this.world.after(delayMs, () => {
       this.note('the coordinator starts again');
       this.coordinator = this.startCoordinator();
@@ -164,18 +197,46 @@ class Simulation {
     const { world, chance, network, scenario } = this;
     const name = `w${this.born++}`;
     const isHere = chance.hits(0.5);
+    const above = this.relayChance.pick([...this.topology.map(([address]) => address), ...this.atTheTop]);
     const options = {
-      ...{ world, chance, network, scenario, name },
+      ...{ world, chance, network, scenario, name, above },
       slots: chance.int(1, 3),
       taskMs: this.taskMs * (chance.hits(0.25) ? this.slow : 1),
       hasData: chance.hits(0.5),
-      exchange: () => (isHere ? this.coordinator.exchange : null),
+      exchange: () => (isHere ? this.exchangeOf(above) : null),
       onExit: (worker: SimWorker, error: Error | null) => this.onWorkerExit(worker, error),
     };
     // A place is taken at once, so that it is counted.
     const worker = new SimWorker(options);
     worker.process.stop(delayMs);
     this.workers.push(worker);
+  }
+
+  private exchangeOf(address: string): MemoryExchange | null {
+    if (address === COORDINATOR) return this.coordinator.exchange;
+    return this.relays.find(({ options }) => options.address === address)?.exchange ?? null;
+  }
+
+  /** Somebody always starts relays again. */
+  private startRelay(address: string, above: string): void {
+    const { world, network, scenario, relayChance: chance } = this;
+    const relay = new SimRelay({
+      ...{ world, chance, network, scenario, address, above },
+      minWorkers: 1,
+      hasData: chance.hits(0.3),
+      onExit: (exited, error) => {
+        this.note(`${address} exits: ${error?.message ?? 'in peace'}`);
+        if (error !== null) this.bug(`${address} failed`, error);
+        this.replaceRelay(exited);
+      },
+    });
+    this.relays.push(relay);
+  }
+
+  private replaceRelay(relay: SimRelay): void {
+    this.relays = this.relays.filter((other) => other !== relay);
+    const { address, above } = relay.options;
+    this.world.after(this.relayChance.between(0, 8_000), () => this.startRelay(address, above));
   }
 
   private onWorkerExit(worker: SimWorker, error: Error | null): void {
@@ -192,6 +253,11 @@ class Simulation {
     if (!needed && this.chance.hits(0.4)) return;
     const delayMs = this.chance.hits(0.15) ? 100_000 : this.chance.between(0, 8_000);
     this.world.after(delayMs, () => this.startWorker(0));
+  }
+
+  /** With relays few workers join the coordinator itself. */
+  private get atTheTop(): readonly string[] {
+    return this.topology.length === 0 || this.relayChance.hits(0.3) ? [COORDINATOR] : [];
   }
 
   // ---- faults ----------------------------------------------------------------------------------------------
@@ -270,6 +336,36 @@ class Simulation {
         break;
       case 'coordinator-stall':
         this.coordinator.process.stop(length);
+        break;
+    }
+    this.faults[fault] = (this.faults[fault] ?? 0) + 1;
+  }
+
+  private planRelayFault(): void {
+    if (this.relayFaultsLeft <= 0) return;
+    this.relayFaultsLeft--;
+    const { relayChance: chance } = this;
+    this.world.after(chance.between(0, 2 * (this.taskMs * 12 + 200)), () => {
+      if (this.end !== undefined) return;
+      if (this.relays.length > 0) this.injectInto(chance.pick(this.relays));
+      this.planRelayFault();
+    });
+  }
+
+  private injectInto(relay: SimRelay): void {
+    const { relayChance: chance } = this;
+    const fault = chance.pick(['relay-kill', 'relay-stall', 'relay-drain'] as const);
+    this.note(`fault: ${fault} ${relay.options.address}`);
+    switch (fault) {
+      case 'relay-kill':
+        relay.die();
+        this.replaceRelay(relay);
+        break;
+      case 'relay-stall':
+        relay.process.stop(chance.pick([50, 500, 5_000, 16_000, 40_000]));
+        break;
+      case 'relay-drain':
+        if (relay.process.stoppedUntil <= this.world.now) relay.drain();
         break;
     }
     this.faults[fault] = (this.faults[fault] ?? 0) + 1;

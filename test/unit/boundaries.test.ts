@@ -9,11 +9,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   shared: [],
   coordinator: ['shared'],
   worker: ['shared'],
+  relay: ['coordinator', 'worker', 'shared'],
   setup: ['shared'],
   results: ['shared'],
   deploy: ['shared'],
-  cli: ['coordinator', 'worker', 'results', 'shared'],
-  test: ['cli', 'coordinator', 'worker', 'results', 'shared', 'setup', 'deploy'],
+  cli: ['coordinator', 'worker', 'relay', 'results', 'shared'],
+  test: ['cli', 'coordinator', 'worker', 'relay', 'results', 'shared', 'setup', 'deploy'],
 };
 
 const sourcesIn = (folder: string): string[] => {

@@ -3,7 +3,7 @@ import { Packr } from 'msgpackr';
 import { describe, expect, test } from 'vitest';
 import { AUGMENTATIONS } from '../../shared/augmentation.js';
 import { AtelierError } from '../../shared/errors.js';
-import { encodeFrame, float32Of } from '../../shared/protocol/frame.js';
+import { encodeFrame, encodeFrameOver, decodeFrame, float32Of } from '../../shared/protocol/frame.js';
 import { MAX_HEADER_BYTES } from '../../shared/protocol/limits.js';
 import {
   decodeFromCoordinator,
@@ -53,6 +53,8 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
   exchange: [{ type: 'exchange' }, false],
   ready: [{ type: 'ready', run: 1, fingerprint: 'b'.repeat(64) }, false],
   leaving: [{ type: 'leaving', reason: 'SIGTERM' }, false],
+  slots: [{ type: 'slots', slots: 64 }, false],
+  returned: [{ type: 'returned', run: 1, trial: 0, round: 7, start: 4, count: 4 }, false],
   'need-rows': [{ type: 'need-rows', run: 1 }, true],
   partial: [
     {
@@ -196,6 +198,18 @@ describe('a message', () => {
       const { payload } = decodeFromWorker(memory.subarray(shift));
       expect(float32Of(payload)).toEqual(floats);
     }
+  });
+
+  test('takes the place of another before the same payload, in the same memory if it fits there', () => {
+    for (const name of ['x', 'short', 'longer than the one before it was by a good deal']) {
+      const frame = encodeFrame({ name: 'as long as this' }, PAYLOAD);
+      const { buffer } = frame;
+      const other = encodeFrameOver({ name }, frame);
+      expect(decodeFrame(other)).toEqual({ header: { name }, payload: PAYLOAD });
+      expect(other.buffer === buffer).toBe(name.length < 20);
+    }
+    const empty = encodeFrameOver({ a: 1 }, encodeFrame({ b: 2 }));
+    expect(decodeFrame(empty).header).toEqual({ a: 1 });
   });
 
   test('of a coordinator is not taken from a worker', () => {

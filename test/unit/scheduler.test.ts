@@ -182,6 +182,82 @@ describe('a worker that leaves', () => {
   });
 });
 
+describe('a round of which a part is to be computed here', () => {
+  test('has that part leased and nothing else', () => {
+    const scheduler = withWorkers(1, 1);
+    scheduler.open(0, step(0), { start: 2, count: 3 });
+    expect(scheduler.freeUnits).toBe(3);
+    expect(unitsOf(scheduler.assign(0))).toEqual([2, 3, 4]);
+  });
+
+  test('is spread as if it were all there is', () => {
+    const scheduler = withWorkers(1, 1, 1, 1);
+    scheduler.open(0, step(0, 64), { start: 8, count: 4 });
+    expect(sizes(scheduler.assign(0))).toEqual({ 0: 1, 1: 1, 2: 1, 3: 1 });
+  });
+
+  test('may get more parts, and no lease reaches from one into another', () => {
+    const scheduler = withWorkers(8);
+    scheduler.open(0, step(0), { start: 0, count: 2 });
+    scheduler.extend(0, { start: 2, count: 3 });
+    const leases = scheduler.assign(0).map(({ start, count }) => [start, count]);
+    expect(leases).toEqual([
+      [0, 2],
+      [2, 3],
+    ]);
+  });
+
+  test('is computed again where what was done is asked for again', () => {
+    const scheduler = withWorkers(1);
+    scheduler.open(0, step(0), { start: 3, count: 1 });
+    const answer = (): void => {
+      const leases = scheduler.assign(0);
+      expect(unitsOf(leases)).toEqual([3]);
+      for (const lease of leases) scheduler.answered(0, 0, 0, lease, true, 1);
+      expect(scheduler.assign(1)).toEqual([]);
+    };
+    answer();
+    scheduler.extend(0, { start: 3, count: 1 });
+    answer();
+  });
+});
+
+describe('a worker that returns units', () => {
+  test('owes them no more, and others get them', () => {
+    const scheduler = withWorkers(4, 4);
+    scheduler.open(0, step(0));
+    scheduler.assign(0);
+    scheduler.returned(0, 0, 0, { start: 0, count: 3 });
+    expect(scheduler.owedBy(0)).toBe(1);
+    expect(scheduler.freeUnits).toBe(3);
+    expect(scheduler.countsOf(GROUP).returned).toBe(3);
+    expect(unitsOf(scheduler.assign(1))).toEqual([0, 1, 2]);
+  });
+
+  test('of a round that is over is idle again', () => {
+    const scheduler = withWorkers(8);
+    scheduler.open(0, step(0));
+    scheduler.assign(0);
+    scheduler.open(0, step(1));
+    expect(scheduler.owedBy(0)).toBe(8);
+    scheduler.returned(0, 0, 0, { start: 0, count: 8 });
+    expect(scheduler.isBusy(0)).toBe(false);
+    expect(unitsOf(scheduler.assign(2))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+});
+
+describe('a worker whose slots change', () => {
+  test('has its share of the next round by what it has then, at the speed of its slots', () => {
+    const scheduler = withWorkers(4, 4);
+    compute(scheduler, step(0), 0, [1, 1]);
+    compute(scheduler, step(1), 100, [1, 1]);
+    scheduler.resize(0, 12);
+    scheduler.open(0, step(2, 16));
+    expect(sizes(scheduler.assign(200))).toEqual({ 0: 12, 1: 4 });
+    expect(scheduler.busySlots).toBe(16);
+  });
+});
+
 describe('a worker that is slow', () => {
   /** Two workers of the same measured speed, 10 ms a unit; both hold half of round 2 since `now`. */
   function halfDone(): { scheduler: Scheduler; now: number; overdueAt: number } {
