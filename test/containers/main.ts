@@ -40,7 +40,9 @@ function build(): void {
   const file = join(PROJECT_ROOT, 'deploy', 'docker', 'Dockerfile');
   const args = ['--runtime', 'runc', 'build', ...flags, '-f', file, '-t', IMAGE, PROJECT_ROOT];
   if (spawnSync('podman', args, { stdio: 'inherit' }).status !== 0) {
-    throw new Error('the image cannot be built. Without a registry, test/containers/base-image.sh makes its base');
+    throw new Error(
+      'the image cannot be built. Without a registry, test/containers/base-image.sh makes its base',
+    );
   }
 }
 
@@ -49,7 +51,9 @@ function checkHardening(container: string): void {
   const uid = podman('exec', container, 'id', '-u');
   const write = spawnSync('podman', ['--runtime', 'runc', 'exec', container, 'touch', '/opt/atelier/x']);
   if (uid !== '10001' || write.status === 0) {
-    throw new Error(`${container} runs as ${uid}, and ${write.status === 0 ? 'can' : 'cannot'} change its image`);
+    throw new Error(
+      `${container} runs as ${uid}, and ${write.status === 0 ? 'can' : 'cannot'} change its image`,
+    );
   }
 }
 
@@ -85,7 +89,13 @@ function trainInContainers(): string {
 
 function trainHere(): string {
   const folder = mkdtempSync(join(tmpdir(), 'atelier-containers-'));
-  const args = [join(PROJECT_ROOT, 'dist', 'cli', 'main.js'), 'train', ...TRAINING, '--run-dir', join(folder, 'run')];
+  const args = [
+    join(PROJECT_ROOT, 'dist', 'cli', 'main.js'),
+    'train',
+    ...TRAINING,
+    '--run-dir',
+    join(folder, 'run'),
+  ];
   execFileSync(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   const hash = hashIn(join(folder, 'run'));
   rmSync(folder, { recursive: true });

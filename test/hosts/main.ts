@@ -20,6 +20,7 @@ const CASES: Readonly<Record<string, string>> = {
 const WORKERS = 3;
 const PATIENCE_MS = 20 * 60_000;
 const POLL_MS = 200;
+const ATTEMPTS = 10;
 
 const say = (text: string): boolean => process.stdout.write(`${text}\n`);
 const page = pageCommands();
@@ -91,11 +92,12 @@ async function onFourHosts(name: string, training: string): Promise<Outcome> {
         trained = coordinator.run(`${door} --min-workers ${WORKERS} --quiet --run-dir ${run}`, 'train');
       } else await mustWork(coordinator, line);
     }
-    await until('the coordinator is there', () => existsSync(join(run, 'events.jsonl')));
+    await until('the coordinator is there', () => existsSync(join(run, 'manifest.json')));
     for (const worker of workers) {
       copyFileSync(join(coordinator.folder, 'token'), join(worker.folder, 'token'));
       for (const line of page.worker) {
         if (line.startsWith('atelier worker ')) void worker.run(`${line} --slots 1`, 'worker');
+        else if (line.startsWith('atelier doctor ')) await patiently(worker, line);
         else await mustWork(worker, line);
       }
     }
@@ -118,6 +120,13 @@ async function onFourHosts(name: string, training: string): Promise<Outcome> {
   } finally {
     for (const host of [coordinator, ...workers]) await host.close();
     network.close();
+  }
+}
+
+/** The coordinator may not be at its door yet. */
+async function patiently(host: Host, line: string): Promise<void> {
+  for (let attempt = 1; (await host.run(line, 'doctor')) !== 0; attempt++) {
+    if (attempt === ATTEMPTS) throw new Error(`"${line}" fails: see ${host.folder}/doctor.log`);
   }
 }
 
