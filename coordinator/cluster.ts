@@ -82,7 +82,7 @@ export interface Tenant {
   /** @throws AtelierError `protocol` for an answer that cannot be right, before anything has changed */
   answered(worker: Worker, answer: Received<Answer>): Verdict;
   warned(worker: Worker, message: string): void;
-  /** The worker could not do what it was asked to. It leaves. */
+  /** The worker could not do what it was asked to. It leaves the run. */
   failed(worker: Worker, message: string): void;
 }
 
@@ -97,10 +97,15 @@ interface Employment {
   readonly rounds: Map<number, number>;
 }
 
+/** A worker that fails at a run begins it afresh; after so many failures it is left to the others. */
+const MAX_FAILURES_AT_RUN = 3;
+
 interface Member {
   worker: Worker;
   readonly session: Session;
   readonly employments: Map<number, Employment>;
+  /** How often it failed, at runs that are not over. */
+  readonly failures: Map<number, number>;
   /** Training rows it computes. */
   readonly rows: RateMeter;
   leaving: string | null;
@@ -169,6 +174,7 @@ export class Cluster implements SessionListener {
       if (this.scheduler.hasJob(jobOf(run, trial))) this.scheduler.removeJob(jobOf(run, trial));
     }
     for (const member of this.members.values()) {
+      member.failures.delete(run);
       member.employments.get(run)?.rows.stop();
       if (member.employments.delete(run)) member.session.send({ type: 'run-over', run });
     }
@@ -368,7 +374,15 @@ export class Cluster implements SessionListener {
     if (known !== undefined) this.counts.reconnects++;
     const worker: Worker = { number, hello, resumed: known !== undefined };
     this.members.set(number, {
-      ...{ worker, session, employments: new Map(), leaving: null, report: null, gradients: null },
+      ...{
+        worker,
+        session,
+        employments: new Map(),
+        failures: new Map(),
+        leaving: null,
+        report: null,
+        gradients: null,
+      },
       rows: new RateMeter(this.clock.now()),
     });
     this.joins++;
@@ -423,10 +437,12 @@ export class Cluster implements SessionListener {
         // Nothing has changed that leases depend on.
         return;
       case 'warning':
-        for (const [, tenant] of this.tenantsOf(member)) tenant.warned(member.worker, message.message);
+        for (const [, tenant] of this.tenantsOf(member, message.run)) {
+          tenant.warned(member.worker, message.message);
+        }
         break;
       case 'failed':
-        for (const [, tenant] of this.tenantsOf(member)) tenant.failed(member.worker, message.message);
+        this.onFailed(member, message.run, message.message);
         break;
       default:
         assertNever(message);
@@ -504,6 +520,32 @@ export class Cluster implements SessionListener {
     for (const [run, tenant] of this.tenantsOf(member)) {
       if (member.employments.get(run)?.ready === true) tenant.resized(member.worker);
     }
+  }
+
+  /** A worker failed: at one run, for which it computes no more, or altogether. */
+  private onFailed(member: Member, run: number | null, message: string): void {
+    for (const [concerned, tenant] of this.tenantsOf(member, run)) {
+      // First, so that the run that may end by it does not find it there.
+      const wasReady = run !== null && this.dismiss(member, concerned);
+      tenant.failed(member.worker, message);
+      if (wasReady) tenant.left(member.worker, `failed: ${message}`);
+      const failures = (member.failures.get(concerned) ?? 0) + 1;
+      member.failures.set(concerned, failures);
+      const mayTryAgain = run !== null && failures < MAX_FAILURES_AT_RUN && this.tenants.has(concerned);
+      if (mayTryAgain) this.employ(member, concerned, tenant);
+    }
+    this.letGo(member);
+  }
+
+  /** The worker has no part in the run any more. Returns whether it had one. */
+  private dismiss(member: Member, run: number): boolean {
+    const employment = member.employments.get(run);
+    if (employment === undefined) return false;
+    employment.rows.stop();
+    member.employments.delete(run);
+    this.scheduler.quit(member.worker.number, run);
+    member.session.send({ type: 'run-over', run });
+    return employment.ready;
   }
 
   private onAnswer(member: Member, answer: Received<Answer>): void {
@@ -624,8 +666,10 @@ export class Cluster implements SessionListener {
     }
   }
 
-  private *tenantsOf(member: Member): Iterable<[number, Tenant]> {
+  /** @param only of this run; null: of all */
+  private *tenantsOf(member: Member, only: number | null = null): Iterable<[number, Tenant]> {
     for (const run of [...member.employments.keys()]) {
+      if (only !== null && run !== only) continue;
       const tenant = this.tenants.get(run);
       if (tenant !== undefined) yield [run, tenant];
     }

@@ -177,6 +177,15 @@ export class Scheduler {
     for (const lease of state.leases) this.giveBack(lease);
   }
 
+  /** A worker computes no more for a group: what it held of that can be leased again. */
+  quit(worker: number, group: number): void {
+    const state = this.workers.get(worker);
+    if (state === undefined || !state.groups.delete(group)) return;
+    const isOfGroup = ({ job }: Lease): boolean => this.requireJob(job).group === group;
+    for (const lease of state.leases.filter(isOfGroup)) this.giveBack(lease);
+    state.leases = state.leases.filter((lease) => !isOfGroup(lease));
+  }
+
   /** No new leases for this worker; those it has go on. */
   drain(worker: number): void {
     const state = this.workers.get(worker);

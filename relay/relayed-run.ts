@@ -24,6 +24,8 @@ import { RelayedTrial, type NodeAnswer, type RoundMessage } from './relayed-tria
 const MAX_TEXT_CHARS = 4_000;
 /** Warnings handed on; further ones say nothing new. */
 const MAX_WARNINGS = 100;
+/** So many failures of its workers in a row are a failure of the relay. */
+const MAX_FAILURES = 3;
 /** Buffers of gradients beyond one for each shard: sums on their way up. */
 const BUFFERS_IN_FLIGHT = 4;
 const HEAD_ROOM_FLOATS = HEAD_ROOM_BYTES / Float32Array.BYTES_PER_ELEMENT;
@@ -65,6 +67,8 @@ export class RelayedRun implements RunPart, Tenant {
   private readonly buffers: GradientBuffers;
   private readonly trials = new Map<number, TrialRecord>();
   private readonly warnings = new Set<string>();
+  /** Of its workers, since the last answer that counted. */
+  private failures = 0;
   private fingerprint: string | null = null;
   private ready = false;
 
@@ -209,6 +213,7 @@ export class RelayedRun implements RunPart, Tenant {
       return verdict;
     }
     const { verdict, answer } = trial.receivePartial({ message, payload });
+    if (verdict === 'used') this.failures = 0;
     if (answer !== null) this.answer(message.trial, message.round, answer);
     return verdict;
   }
@@ -217,11 +222,15 @@ export class RelayedRun implements RunPart, Tenant {
     const text = `${hello.name}: ${message}`.slice(0, MAX_TEXT_CHARS);
     if (this.warnings.has(text) || this.warnings.size >= MAX_WARNINGS) return;
     this.warnings.add(text);
-    this.port.send({ type: 'warning', message: text });
+    this.port.send({ type: 'warning', run: this.above, message: text });
   }
 
-  failed({ hello }: Worker, message: string): void {
-    this.port.send({ type: 'failed', message: `${hello.name}: ${message}`.slice(0, MAX_TEXT_CHARS) });
+  /** One worker's failure is made good by the others; failures in a row are this relay's. */
+  failed(worker: Worker, message: string): void {
+    this.failures++;
+    if (this.failures < MAX_FAILURES)
+      this.warned(worker, `failed, its part is computed elsewhere: ${message}`);
+    else this.port.fail(new AtelierError('run-failed', `${worker.hello.name}: ${message}`));
   }
 
   // ---- inside ----------------------------------------------------------------------------------------------

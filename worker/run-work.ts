@@ -56,7 +56,7 @@ export interface RunPort {
   readonly sendInPlace: RunContext['sendInPlace'];
   /** Null on another host than the coordinator's. */
   readonly exchange: ExchangeGuest | null;
-  /** Something went wrong that this worker cannot put right. */
+  /** Something went wrong at this run that this worker cannot put right. */
   readonly fail: (error: unknown) => void;
 }
 
@@ -98,7 +98,7 @@ export class RunWork implements RunPart {
       warn: (message) => {
         if (warned.has(message)) return;
         warned.add(message);
-        port.send({ type: 'warning', message: message.slice(0, MAX_TEXT_CHARS) });
+        port.send({ type: 'warning', run, message: message.slice(0, MAX_TEXT_CHARS) });
       },
     };
     memory.pool.prepare(runMemory).then(

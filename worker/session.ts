@@ -80,6 +80,8 @@ export class WorkerSession {
   private readonly socket: WebSocket;
   private state: State = { kind: 'connecting' };
   private readonly runs = new Map<number, RunPart>();
+  /** Runs it failed at, until the coordinator says that they are over: what still comes for them is dropped. */
+  private readonly givenUp = new Set<number>();
   private heartbeatIntervalMs = 0;
   private exchange: ExchangeGuest | null = null;
   /** Settled when the session is over. Rejects with AtelierError `refused`, `usage` or `protocol`. */
@@ -194,30 +196,36 @@ export class WorkerSession {
         return;
       case 'run': {
         const { run, spec } = message;
-        const part = this.options.employ(run, spec, {
-          send: (answer, payload) => (payload === undefined ? this.send(answer) : this.send(answer, payload)),
-          sendInPlace: (answer, payload) => this.sendInPlace(answer, payload),
+        const isHere = (): boolean => this.runs.get(run) === work;
+        const work: RunPart = this.options.employ(run, spec, {
+          send: (answer, part) => {
+            if (isHere()) this.send(answer, ...(part === undefined ? [] : [part]));
+          },
+          sendInPlace: (answer, payload) =>
+            isHere() ? this.sendInPlace(answer, payload) : Promise.resolve(),
           exchange: this.exchange,
-          fail: (error) => this.fail(error),
+          fail: (error) => {
+            if (isHere()) this.failAt(run, error);
+          },
         });
-        this.runs.set(run, part);
+        this.runs.set(run, work);
         return;
       }
       case 'run-over':
-        this.runs.get(message.run)?.close();
-        this.runs.delete(message.run);
+        this.forget(message.run);
+        this.givenUp.delete(message.run);
         return;
       case 'trial':
-        this.requireRun(message.run).addTrial(message.trial, payload);
+        this.runOf(message)?.addTrial(message.trial, payload);
         return;
       case 'rows':
-        this.requireRun(message.run).receiveRows(message.count, payload);
+        this.runOf(message)?.receiveRows(message.count, payload);
         return;
       case 'round':
-        this.requireRun(message.run).open(message, payload, frame);
+        this.runOf(message)?.open(message, payload, frame);
         return;
       case 'lease':
-        this.requireRun(message.run).compute(message);
+        this.runOf(message)?.compute(message);
         return;
       case 'heartbeat':
         return;
@@ -229,22 +237,40 @@ export class WorkerSession {
     }
   }
 
-  private fail(error: unknown): void {
+  /** Others go on; a worker that computes for this run alone ends, so that whoever started it starts it afresh. */
+  private failAt(run: number, error: unknown): void {
+    if (this.runs.size < 2 || (error instanceof AtelierError && error.code === 'protocol')) {
+      this.fail(error, run);
+      return;
+    }
+    this.send({ type: 'failed', run, message: messageOf(error).slice(0, MAX_TEXT_CHARS) });
+    this.forget(run);
+    this.givenUp.add(run);
+  }
+
+  private forget(run: number): void {
+    this.runs.get(run)?.close();
+    this.runs.delete(run);
+  }
+
+  /** @param run the one that is to blame, if one is */
+  private fail(error: unknown, run: number | null = null): void {
     if (this.state.kind === 'finishing' || this.state.kind === 'over') return;
     if (error instanceof AtelierError && error.code === 'protocol') {
       this.socket.close(CloseCode.badFrame, closeReason(error.message));
       this.end(error);
       return;
     }
-    this.send({ type: 'failed', message: messageOf(error).slice(0, MAX_TEXT_CHARS) });
+    this.send({ type: 'failed', run, message: messageOf(error).slice(0, MAX_TEXT_CHARS) });
     this.socket.close(1011, 'the worker failed');
     this.end(new AtelierError('run-failed', messageOf(error), { cause: error }));
   }
 
-  private requireRun(run: number): RunPart {
-    const part = this.runs.get(run);
-    if (part === undefined) throw new AtelierError('protocol', `no run ${run}`);
-    return part;
+  /** Undefined for a run that was given up. */
+  private runOf({ run }: { readonly run: number }): RunPart | undefined {
+    const work = this.runs.get(run);
+    if (work === undefined && !this.givenUp.has(run)) throw new AtelierError('protocol', `no run ${run}`);
+    return work;
   }
 
   private nextHeartbeat(): () => void {

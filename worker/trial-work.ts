@@ -94,8 +94,9 @@ export class TrialWork {
     this.round = round;
   }
 
-  /** The run, or the connection, is over. */
+  /** The run, or the connection, is over: nothing more is left in the exchange. */
   close(): void {
+    this.isOver = true;
     this.freeLeft();
   }
 
@@ -155,6 +156,7 @@ export class TrialWork {
       const sum = totals.find((total) => total !== undefined);
       invariant(sum !== undefined, 'all shards of the node are in');
       const { rows, lossSum, correct, values } = sum;
+      if (this.isOver) return;
       const leftAt = values === null ? null : (exchange?.leaveGradient(bytesOf(values)) ?? null);
       const figures = { rows, lossSum, correct, rowDigests, leftAt, computeMs, retries };
       const partial = { type: 'partial', run, trial: this.trial, round, ...node, ...figures } as const;

@@ -140,8 +140,8 @@ const Returned = z.strictObject({
   start: count,
   count: z.int().min(1),
 });
-/** Something people should know; nothing fails by it. */
-const Warning = z.strictObject({ type: z.literal('warning'), message: shortText });
+/** Something people should know; nothing fails by it. `run`: null when it concerns all that the worker serves. */
+const Warning = z.strictObject({ type: z.literal('warning'), run: count.nullable(), message: shortText });
 const Heartbeat = z.strictObject({ type: z.literal('heartbeat') });
 /** How a worker does, as it says itself. For people: nothing is decided by it. */
 export const WorkerReport = z.strictObject({
@@ -163,8 +163,11 @@ export const WorkerReport = z.strictObject({
 export type WorkerReport = z.infer<typeof WorkerReport>;
 
 const Report = z.strictObject({ type: z.literal('report'), report: WorkerReport });
-/** The worker could not do its part; the message is for people. */
-const Failed = z.strictObject({ type: z.literal('failed'), message: shortText });
+/**
+ * The worker could not do its part of the run; the message is for people. It sends nothing more of that run, and is told
+ * when the run is over for it. `run`: null when it can do nothing any more, and leaves.
+ */
+const Failed = z.strictObject({ type: z.literal('failed'), run: count.nullable(), message: shortText });
 
 export const WorkerToCoordinator = z.discriminatedUnion('type', [
   Hello,
@@ -197,7 +200,7 @@ const Welcome = z.strictObject({
 });
 /** A run to compute for: the worker gets ready. `run` counts from 0 for each coordinator process. */
 const Run = z.strictObject({ type: z.literal('run'), run: count, spec: RunSpec });
-/** A run is over: the worker forgets it. */
+/** A run is over, or this worker's part in it: the worker forgets it. */
 const RunOver = z.strictObject({ type: z.literal('run-over'), run: count });
 /** A trial's rows. Payload: bitmap of its training rows, then bitmap of its validation rows. */
 const Trial = z.strictObject({ type: z.literal('trial'), run: count, trial: count });

@@ -183,7 +183,7 @@ describe('a worker that is in', () => {
   test('and reports a failure before anybody could compute ends the run with its words', async () => {
     const { url, run } = await startCoordinator(folder);
     const client = await Client.join(url);
-    client.send({ type: 'failed', message: 'the graphics card melted' });
+    client.send({ type: 'failed', run: 0, message: 'the graphics card melted' });
     await run.ended;
     expect(run.summary()).toMatchObject({ status: 'failed' });
     expect(run.summary().reason).toBe('worker tester failed: the graphics card melted');
@@ -195,17 +195,50 @@ describe('a worker that is in', () => {
     for (let failure = 0; failure < 3; failure++) {
       const client = await Client.enlist(url);
       await client.next('lease');
-      client.send({ type: 'failed', message: `out of memory, for the ${failure}. time` });
+      client.send({ type: 'failed', run: 0, message: `out of memory, for the ${failure}. time` });
       if (failure < 2) client.socket.terminate();
     }
     expect(await run.ended).toMatchObject({ status: 'failed', error: { code: 'run-failed' } });
     expect(run.summary().reason).toContain('for the 2. time');
   });
 
+  test('and fails at one run of several: the others do not hear of it, and it begins that one afresh, thrice at most', async () => {
+    const { url, cluster, dataset } = await startCoordinator(folder, { minWorkers: 2 });
+    const client = await Client.enlist(url);
+    const { spec } = (await Client.join(url).then((other) => other.next('run'))).message;
+    const heard: string[] = [];
+    const second = cluster.attach({
+      ...{ spec, dataset, refusal: () => null, joined: () => undefined, resized: () => undefined },
+      ...{ partialBytes: () => 0, placeFor: () => null },
+      warned: (_worker, message) => heard.push(`warned ${message}`),
+      failed: (_worker, message) => heard.push(`failed ${message}`),
+      left: (_worker, reason) => heard.push(`left ${reason}`),
+      answered: () => 'late',
+      trialFrame: () => Buffer.alloc(0),
+      roundFrame: () => {
+        throw new Error('it has no rounds');
+      },
+      roundSent: () => undefined,
+    });
+    client.send({ type: 'warning', run: second, message: 'slow' });
+    for (let failure = 0; failure < 3; failure++) {
+      expect((await client.next('run')).message.run).toBe(second);
+      client.send({ type: 'ready', run: second, fingerprint: FINGERPRINT });
+      client.send({ type: 'failed', run: second, message: `${failure}` });
+      expect((await client.next('run-over')).message.run).toBe(second);
+    }
+    const failures = ['0', '1', '2'].flatMap((message) => [`failed ${message}`, `left failed: ${message}`]);
+    expect(heard).toEqual(['warned slow', ...failures]);
+    expect(cluster.strength(second).workers).toBe(0);
+    expect(cluster.strength(0).workers).toBe(1);
+    client.send({ type: 'warning', run: null, message: 'hot' });
+    await expect.poll(() => heard.length).toBe(7);
+  });
+
   test('that comes when the run is over is refused', async () => {
     const { url, run } = await startCoordinator(folder);
     const first = await Client.join(url);
-    first.send({ type: 'failed', message: 'x' });
+    first.send({ type: 'failed', run: 0, message: 'x' });
     await run.ended;
     const late = await Client.open(url);
     late.send(HELLO);

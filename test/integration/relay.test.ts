@@ -209,15 +209,14 @@ describe('a relay', () => {
     expect([...coordinator.cluster.traffic.rejected.entries()]).toEqual([]);
   });
 
-  test('hands on warnings and failures with the name of the worker', async () => {
+  test('fails when its workers fail again and again', async () => {
     const coordinator = await startCoordinator(folder, { minWorkers: 2 });
     const relay = await startRelay(coordinator.url);
     const client = await Client.enlist(relay.url);
     await expect.poll(() => slotsOf(coordinator)).toBe(1);
-    client.send({ type: 'failed', message: 'out of memory' });
-    client.send({ type: 'failed', message: 'out of memory again' });
-    client.send({ type: 'failed', message: 'out of memory again and again' });
-    const { error } = await coordinator.run.ended;
-    expect(error?.message).toBe('worker relay failed: tester: out of memory again and again');
+    for (const message of ['out of memory', 'out of memory again', 'out of memory again and again']) {
+      client.send({ type: 'failed', run: null, message });
+    }
+    await expect(relay.over).rejects.toThrow('tester: out of memory again and again');
   });
 });

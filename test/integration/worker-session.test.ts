@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo, type Server as TcpServer } from 'node:net';
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import { WebSocketServer, type WebSocket } from 'ws';
+import { AUGMENTATIONS } from '../../shared/augmentation.js';
 import { encodeFrame } from '../../shared/protocol/frame.js';
 import {
   CloseCode,
@@ -10,8 +11,13 @@ import {
   HEARTBEAT_TIMEOUT_MS,
   SUBPROTOCOL,
 } from '../../shared/protocol/limits.js';
-import { decodeFromWorker, encodeToWorker } from '../../shared/protocol/messages.js';
-import { ComputePool } from '../../worker/compute-pool.js';
+import {
+  decodeFromWorker,
+  encodeToWorker,
+  type RunSpec,
+  type WorkerToCoordinator,
+} from '../../shared/protocol/messages.js';
+import { ComputePool, type Compute } from '../../worker/compute-pool.js';
 import { RunWork, WorkerMemory } from '../../worker/run-work.js';
 import { WorkerSession } from '../../worker/session.js';
 import { startCoordinator } from '../support/coordinator.js';
@@ -30,12 +36,12 @@ interface Joining {
   readonly joined: Promise<void>;
 }
 
-function join(url: string, token: string | null = null): Joining {
+function join(url: string, token: string | null = null, compute: Compute = pool): Joining {
   const clock = new FakeClock();
   let onJoined: () => void = () => undefined;
   const joined = new Promise<void>((resolve) => (onJoined = resolve));
   const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
-  const memory = new WorkerMemory(pool, null);
+  const memory = new WorkerMemory(compute, null);
   const hello = { name: 'tester', host: 'here', pid: 1, slots: 1, versions, credential: null };
   const session = new WorkerSession({
     url,
@@ -73,6 +79,31 @@ async function webSocketServer(protocol: string | false): Promise<{
   });
   return { url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}`, visitor };
 }
+
+/** A pool whose slots load only the first model. */
+const firstModelOnly: Compute = {
+  slots: 1,
+  prepare: ({ id }) =>
+    id === 1
+      ? Promise.resolve({ fingerprint: 'a'.repeat(64), fallback: null })
+      : Promise.reject(new Error('out of memory')),
+  gradient: () => Promise.reject(new Error('not asked for')),
+  evaluate: () => Promise.reject(new Error('not asked for')),
+};
+
+const RUN_SPEC: RunSpec = {
+  ...{ seed: 0, batchSize: 8, shards: 2, evaluationRows: 8, step: 'auto' },
+  recipe: { augmentation: AUGMENTATIONS.study, labelSmoothing: 0, pixelMax: 255 },
+  dataset: {
+    ...{ name: 'made-up', sha256: 'a'.repeat(64), trainRows: 16, testRows: 8 },
+    ...{ imageShape: [2, 2, 1], classNames: ['a', 'b'] },
+  },
+  layout: { tensors: [{ name: 'kernel', shape: [8], offset: 0, size: 8 }], trainable: 8, size: 8 },
+  topology: {},
+};
+
+const runMessage = (run: number): Buffer =>
+  encodeToWorker({ type: 'run', run, spec: { ...RUN_SPEC, seed: run } });
 
 const nextMessage = (socket: WebSocket): Promise<string> =>
   new Promise((resolve) =>
@@ -205,6 +236,29 @@ describe('a worker', () => {
     await nextMessage(await visitor);
     clock.advance(HANDSHAKE_TIMEOUT_MS);
     expect(['lost', 'unreachable']).toContain((await session.ended).kind);
+  });
+
+  test('leaves a run that it fails at while it computes for another; what still comes for it is dropped', async () => {
+    const { url, visitor } = await webSocketServer(SUBPROTOCOL);
+    const { session } = join(url, null, firstModelOnly);
+    const socket = await visitor;
+    const said: WorkerToCoordinator[] = [];
+    socket.on('message', (data: Buffer) => said.push(decodeFromWorker(data).message));
+    socket.send(welcome);
+    for (const run of [0, 1]) socket.send(runMessage(run));
+    await expect.poll(() => said.at(-1)).toMatchObject({ type: 'failed', run: 1, message: 'out of memory' });
+    expect(said.at(-2)).toMatchObject({ type: 'ready', run: 0 });
+    socket.send(encodeToWorker({ type: 'lease', run: 1, trial: 0, round: 0, start: 0, count: 1 }));
+    socket.send(encodeToWorker({ type: 'run-over', run: 1 }));
+    socket.send(runMessage(1));
+    await expect.poll(() => said.length).toBe(4);
+    expect(said.at(-1)).toMatchObject({ type: 'failed', run: 1 });
+    socket.send(encodeToWorker({ type: 'run-over', run: 0 }));
+    socket.send(encodeToWorker({ type: 'run-over', run: 1 }));
+    socket.send(runMessage(2));
+    await expect.poll(() => said.at(-1)).toMatchObject({ type: 'failed', run: 2 });
+    // It computed for nothing else.
+    await atelierRejection('run-failed', session.ended);
   });
 
   test('ends when the coordinator says that there is nothing more to do, however long it talks', async () => {

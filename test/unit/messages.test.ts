@@ -95,8 +95,8 @@ const FROM_WORKER: Record<WorkerToCoordinator['type'], [WorkerToCoordinator, boo
     },
     false,
   ],
-  warning: [{ type: 'warning', message: 'not compiled' }, false],
-  failed: [{ type: 'failed', message: 'out of memory' }, false],
+  warning: [{ type: 'warning', run: null, message: 'not compiled' }, false],
+  failed: [{ type: 'failed', run: 0, message: 'out of memory' }, false],
 };
 const FROM_COORDINATOR: Record<CoordinatorToWorker['type'], [CoordinatorToWorker, boolean]> = {
   welcome: [
@@ -184,7 +184,7 @@ describe('a message', () => {
   test('has its payload at a multiple of eight bytes', () => {
     for (let length = 1; length < 20; length++) {
       const name = 'n'.repeat(length);
-      const frame = encodeFrame({ type: 'failed', message: name }, PAYLOAD);
+      const frame = encodeFrame({ type: 'failed', run: 0, message: name }, PAYLOAD);
       expect(frame.indexOf(Buffer.from(PAYLOAD)) % 8).toBe(0);
     }
   });
@@ -338,9 +338,10 @@ describe('a hostile frame', () => {
     for (const [message] of workerMessages) {
       for (const key of Object.keys(message)) {
         for (const wrong of [null, undefined, [], {}, true]) {
-          // A new worker has no credential, what is sent is not left; the length of the digests is checked where the node is known.
+          // A new worker has no credential, what is sent is not left, some trouble is of no run; the length of the digests is checked where the node is known.
           if (
             (['credential', 'leftAt'].includes(key) && wrong === null) ||
+            (['warning', 'failed'].includes(message.type) && key === 'run' && wrong === null) ||
             (key === 'rowDigests' && Array.isArray(wrong))
           )
             continue;

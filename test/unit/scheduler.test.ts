@@ -85,6 +85,22 @@ describe('one job', () => {
     expect(scheduler.assign(1)).toEqual([]);
   });
 
+  test('takes back what a worker holds that quits it, and leaves it what it holds of other runs', () => {
+    const OTHER = GROUP + 1;
+    const scheduler = withWorkers(4);
+    scheduler.join(0, 4, OTHER);
+    scheduler.addJob(1, OTHER);
+    for (const job of [0, 1]) scheduler.open(job, step(0));
+    const held = scheduler.assign(0);
+    expect(new Set(held.map(({ job }) => job))).toEqual(new Set([0, 1]));
+    scheduler.quit(0, GROUP);
+    const remaining = held.filter(({ job }) => job === 1).reduce((sum, { count }) => sum + count, 0);
+    expect(scheduler.owedBy(0)).toBe(remaining);
+    expect(scheduler.assign(1).filter(({ job }) => job === 0)).toEqual([]);
+    scheduler.join(1, 4, GROUP);
+    expect(unitsOf(scheduler.assign(1).filter(({ job }) => job === 0))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
   test('gives a worker that joins a part of the next round', () => {
     const scheduler = withWorkers(1);
     scheduler.open(0, step(0));
