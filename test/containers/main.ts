@@ -1,7 +1,7 @@
 /**
  * `npm run containers`: builds the image from deploy/docker/Dockerfile and trains in it: a coordinator and two workers in
  * containers with addresses of their own, as nobody special, on file systems that they cannot change, over TLS and with
- * a token. The weights must be those of a run on this machine. Needs podman and runc; ATELIER_BUILD_FLAGS adds flags to
+ * a token. The weights must be those of a run on this machine. Needs podman with netavark and aardvark-dns, and runc; ATELIER_BUILD_FLAGS adds flags to
  * `podman build` (volumes with the settings of a mirror, say), `-- --no-build` takes the image that is there.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -60,7 +60,19 @@ function checkHardening(container: string): void {
 function trainInContainers(): string {
   podman('network', 'create', ID);
   const tokens = [...volume('cluster', `${STATE}/cluster`), ...volume('token', `${STATE}/token`)];
-  podman('run', '--rm', ...HARDENED, ...tokens, IMAGE, 'token', 'create', '--out', `${STATE}/token/worker`);
+  podman(
+    'run',
+    '--rm',
+    '--network',
+    'none',
+    ...HARDENED,
+    ...tokens,
+    IMAGE,
+    'token',
+    'create',
+    '--out',
+    `${STATE}/token/worker`,
+  );
   podman(
     ...['run', '-d', '--name', COORDINATOR, '--network', ID, ...HARDENED],
     ...[...volume('cluster', `${STATE}/cluster`), ...volume('runs', `${STATE}/runs`), IMAGE],
