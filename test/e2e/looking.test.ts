@@ -5,9 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { PNG } from 'pngjs';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { PROJECT_ROOT } from '../../shared/version.js';
 import { Atelier, type Exit } from '../support/atelier.js';
 import { CHROMIUM, launchChromium } from '../support/chromium.js';
+import { predictInChromium } from '../support/predict-in-chromium.js';
 import { writeSmallFashionMnist } from '../support/idx-folder.js';
 import { readSummary } from '../support/run-files.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
@@ -155,39 +155,6 @@ describe('export', () => {
     );
   });
 });
-
-/** Probabilities of 28 x 28 images, by tfjs's own scripts on its own backend in a page. */
-async function predictInChromium(model: string, pixels: Uint8Array): Promise<number[][]> {
-  const browser = await launchChromium();
-  try {
-    const page = await browser.newPage();
-    for (const name of ['core', 'backend-cpu', 'layers']) {
-      const bundle = join('node_modules', '@tensorflow', `tfjs-${name}`, 'dist', `tf-${name}.min.js`);
-      await page.addScriptTag({ path: join(PROJECT_ROOT, bundle) });
-    }
-    const argument = {
-      json: readFileSync(join(model, 'model.json'), 'utf8'),
-      weights: readFileSync(join(model, 'weights.bin')).toString('base64'),
-      pixels: Buffer.from(pixels).toString('base64'),
-    };
-    return await page.evaluate<number[][]>(`(${PREDICT_IN_PAGE})(${JSON.stringify(argument)})`);
-  } finally {
-    await browser.close();
-  }
-}
-
-const PREDICT_IN_PAGE = `async ({ json, weights, pixels }) => {
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const { modelTopology, weightsManifest } = JSON.parse(json);
-  const load = async () => ({
-    modelTopology,
-    weightSpecs: weightsManifest.flatMap((group) => group.weights),
-    weightData: bytes(weights).buffer,
-  });
-  const model = await tf.loadLayersModel({ load });
-  const images = tf.tensor(Float32Array.from(bytes(pixels)), [bytes(pixels).length / 784, 28, 28, 1]);
-  return model.predict(tf.div(images, 255)).array();
-}`;
 
 describe('report', () => {
   test('says which layers, images and folds there are', async () => {
