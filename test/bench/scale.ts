@@ -35,6 +35,13 @@ const [LEAST_STEPS, MOST_STEPS] = [3, 30];
 const MOST_ADDITIONS = 4e8;
 const COPY_FLOATS = 10_000_000;
 const COPIES = 11;
+/** Workers behind relays, and how many relays. */
+const RELAYED = [
+  { size: 0, workers: 64, relays: 4 },
+  { size: 0, workers: 512, relays: 16 },
+  { size: 1, workers: 64, relays: 4 },
+  { size: 1, workers: 256, relays: 16 },
+] as const;
 /** What is asked of the slope. */
 const WANTED = 1.5;
 
@@ -86,69 +93,109 @@ function copyRate(): number {
   return (2 * COPY_FLOATS * FLOAT) / (median(ms) * 1e6);
 }
 
-interface Cell {
-  readonly workers: number;
+interface Training {
   readonly stepMs: number;
-  readonly cpuMs: number;
-  readonly loopbackMs: number;
-  readonly loopbackCpuMs: number;
-  readonly memoryMs: number;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  readonly residentMiB: number;
-  readonly grownMiB: number;
-  readonly externalMiB: number;
-  readonly heartbeats: number;
-  readonly slowestHeartbeatMs: number;
-  readonly encodes: number;
+  readonly coordinator: CoordinatorReport;
+  readonly sockets: WorkersReport;
   readonly isChecked: boolean;
 }
 
-const MIB = 2 ** 20;
+type Size = (typeof SIZES)[number];
 
-async function cell(size: (typeof SIZES)[number], workers: number, copyGBs: number): Promise<Cell> {
-  const { name, parameters } = size;
-  const gradient = parameters * FLOAT;
-  const stepBytes = 2 * workers * gradient;
-  const steps = Math.max(LEAST_STEPS, Math.min(MOST_STEPS, Math.round(CELL_BYTES / stepBytes)));
+const stepsOf = ({ parameters }: Size, workers: number): number =>
+  Math.max(LEAST_STEPS, Math.min(MOST_STEPS, Math.round(CELL_BYTES / (2 * workers * parameters * FLOAT))));
+
+/** Trains with so many workers, which join the coordinator, or as many relays. */
+async function train(
+  { name, parameters }: Size,
+  workers: number,
+  steps: number,
+  relays = 0,
+): Promise<Training> {
   const model = name === 'wide' ? widePath : name;
-  const [floor] = await pair(
-    (port) => script<LoopbackReport>('loopback.js', ['server', port, workers, gradient, WARM + steps]),
-    (port) => script<null>('loopback.js', ['clients', port, workers, gradient, WARM + steps]),
-  );
+  const doors = Array.from({ length: relays }, () => nextPort++);
+  const join = async (port: number): Promise<WorkersReport> => {
+    const below = doors.map((door, i) =>
+      run(process.execPath, [
+        ...[file('relay.js'), 'relay', '--join', `ws://127.0.0.1:${port}`, '--listen', `127.0.0.1:${door}`],
+        ...['--min-workers', String(workers / relays), '--name', `relay-${i}`, '--no-shared-memory'],
+      ]),
+    );
+    for (const [i, door] of doors.entries()) await Promise.race([listening(door), below[i]]);
+    const report = await script<WorkersReport>('workers.js', [workers, ...(relays === 0 ? [port] : doors)]);
+    await Promise.all(below);
+    return report;
+  };
+  const joining = relays === 0 ? workers : relays;
   const [coordinator, sockets] = await pair(
-    (port) => script<CoordinatorReport>('coordinator.js', [port, model, workers, WARM, steps]),
-    (port) => script<WorkersReport>('workers.js', [port, workers]),
+    (port) => script<CoordinatorReport>('coordinator.js', [port, model, workers, WARM, steps, joining]),
+    join,
   );
   const isChecked = parameters * workers * coordinator.steps <= MOST_ADDITIONS;
   if (
     isChecked &&
     coordinator.weightsSha256 !== (await referenceWeightsSha256(model, workers, coordinator.steps))
   ) {
-    throw new Error(`${name}, ${workers} workers: other weights than a plain loop's`);
+    throw new Error(`${name}, ${workers} workers, ${relays} relays: other weights than a plain loop's`);
   }
-  const stepMs = median(coordinator.stepMs);
+  return { stepMs: median(coordinator.stepMs), coordinator, sockets, isChecked };
+}
+
+interface Cell extends Training {
+  readonly workers: number;
+  readonly loopbackMs: number;
+  readonly loopbackCpuMs: number;
+  readonly memoryMs: number;
+  readonly residentMiB: number;
+  readonly grownMiB: number;
+  readonly externalMiB: number;
+}
+
+const MIB = 2 ** 20;
+
+async function cell(size: Size, workers: number, copyGBs: number): Promise<Cell> {
+  const gradient = size.parameters * FLOAT;
+  const steps = stepsOf(size, workers);
+  const [floor] = await pair(
+    (port) => script<LoopbackReport>('loopback.js', ['server', port, workers, gradient, WARM + steps]),
+    (port) => script<null>('loopback.js', ['clients', port, workers, gradient, WARM + steps]),
+  );
+  const training = await train(size, workers, steps);
+  const { stepMs, coordinator } = training;
   const result: Cell = {
-    ...{ workers, stepMs, isChecked, cpuMs: coordinator.cpuMsPerStep },
+    ...training,
+    workers,
     loopbackMs: median(floor.ms.slice(WARM)),
     loopbackCpuMs: floor.cpuMsPerStep,
     // Each gradient is read, and the sum it is added to is read and written.
     memoryMs: (3 * workers * gradient) / (copyGBs * 1e6),
-    bytesIn: sockets.sentBytes / coordinator.steps,
-    // The round after the last step is not sent.
-    bytesOut: sockets.receivedBytes / coordinator.steps,
     residentMiB: coordinator.residentPeak / MIB,
     grownMiB: (coordinator.residentPeak - coordinator.residentBefore) / MIB,
     externalMiB: coordinator.externalPeak / MIB,
-    heartbeats: sockets.heartbeats,
-    slowestHeartbeatMs: sockets.slowestHeartbeatMs,
-    encodes: coordinator.encodesPerStep,
   };
   process.stderr.write(
-    `${name} ${workers}: ${stepMs.toFixed(1)} ms, loopback ${result.loopbackMs.toFixed(1)}, memory ${result.memoryMs.toFixed(1)}; ` +
-      `CPU ${result.cpuMs.toFixed(1)} over ${result.loopbackCpuMs.toFixed(1)}; ${result.grownMiB.toFixed(0)} MiB; load ${(loadavg()[0] ?? 0).toFixed(1)}\n`,
+    `${size.name} ${workers}: ${stepMs.toFixed(1)} ms, loopback ${result.loopbackMs.toFixed(1)}, memory ${result.memoryMs.toFixed(1)}; ` +
+      `CPU ${coordinator.cpuMsPerStep.toFixed(1)} over ${result.loopbackCpuMs.toFixed(1)}; ${result.grownMiB.toFixed(0)} MiB; load ${(loadavg()[0] ?? 0).toFixed(1)}\n`,
   );
   return result;
+}
+
+/** The same training without relays and with them, one after the other. */
+async function relayedLines({ size: index, workers, relays }: (typeof RELAYED)[number]): Promise<string[]> {
+  const size = SIZES[index];
+  const steps = stepsOf(size, workers);
+  const trainings = [await train(size, workers, steps), await train(size, workers, steps, relays)] as const;
+  const hashes = trainings.map(({ coordinator }) => coordinator.weightsSha256);
+  if (new Set(hashes).size !== 1) throw new Error(`${size.name}: relays changed the weights`);
+  return trainings.map(({ stepMs, coordinator }, i) => {
+    const { bytesInPerStep, bytesOutPerStep, cpuMsPerStep } = coordinator;
+    const megabytes = [bytesInPerStep, bytesOutPerStep].map((bytes) => (bytes / 1e6).toFixed(2));
+    const computed = ((i === 0 ? workers : relays) * size.parameters * FLOAT) / 1e6;
+    const cells = [size.parameters.toLocaleString('en-US'), workers, i === 0 ? 'none' : relays, ...megabytes];
+    const line = `| ${[...cells, computed.toFixed(2), cpuMsPerStep.toFixed(1), stepMs.toFixed(1)].join(' | ')} |`;
+    process.stderr.write(`${line}\n`);
+    return line;
+  });
 }
 
 /** Least squares of `of` over the number of workers, each point weighted by 1/workers: all sizes count. */
@@ -168,6 +215,7 @@ function slope(cells: readonly Cell[], of: (cell: Cell) => number): number {
 const head = circumstances('not used');
 const copyGBs = copyRate();
 const sections: string[] = [];
+const relayed: string[] = [];
 const ratios: string[] = [];
 let slowestHeartbeat = 0;
 let heartbeats = 0;
@@ -181,23 +229,25 @@ try {
     const floor = slope(cells, floorOf);
     const grows = slope(cells, ({ grownMiB }) => grownMiB);
     const cpu =
-      slope(cells, ({ cpuMs }) => cpuMs) / slope(cells, (each) => each.loopbackCpuMs + each.memoryMs);
+      slope(cells, ({ coordinator }) => coordinator.cpuMsPerStep) /
+      slope(cells, (each) => each.loopbackCpuMs + each.memoryMs);
     const [half, most] = cells.slice(-2);
     const doubling = (most?.stepMs ?? 0) / (half?.stepMs ?? 1);
     const shown = size.parameters.toLocaleString('en-US');
     ratios.push(
       `| ${shown} | ${own.toFixed(3)} | ${floor.toFixed(3)} | ${(own / floor).toFixed(2)} | ${cpu.toFixed(2)} | ${doubling.toFixed(2)} | ${(grows * 1024).toFixed(0)} |`,
     );
-    slowestHeartbeat = Math.max(slowestHeartbeat, ...cells.map((each) => each.slowestHeartbeatMs));
-    heartbeats += cells.reduce((sum, each) => sum + each.heartbeats, 0);
-    encodesOnce &&= cells.every(({ encodes }) => encodes === 1);
+    slowestHeartbeat = Math.max(slowestHeartbeat, ...cells.map(({ sockets }) => sockets.slowestHeartbeatMs));
+    heartbeats += cells.reduce((sum, each) => sum + each.sockets.heartbeats, 0);
+    encodesOnce &&= cells.every(({ coordinator }) => coordinator.encodesPerStep === 1);
     const lines = cells.map((each) => {
       const ms = [each.stepMs, each.loopbackMs, each.memoryMs].map((value) => value.toFixed(2));
       const over = (each.stepMs / floorOf(each)).toFixed(2);
-      const cpuMs = [each.cpuMs, each.loopbackCpuMs].map((value) => value.toFixed(1));
-      const megabytes = [each.bytesIn, each.bytesOut].map((bytes) => (bytes / 1e6).toFixed(1));
+      const cpuMs = [each.coordinator.cpuMsPerStep, each.loopbackCpuMs].map((value) => value.toFixed(1));
+      const { bytesInPerStep, bytesOutPerStep } = each.coordinator;
+      const megabytes = [bytesInPerStep, bytesOutPerStep].map((bytes) => (bytes / 1e6).toFixed(1));
       const memory = [each.residentMiB, each.grownMiB, each.externalMiB].map((value) => value.toFixed(0));
-      const beats = `${each.slowestHeartbeatMs.toFixed(0)} (${each.heartbeats})`;
+      const beats = `${each.sockets.slowestHeartbeatMs.toFixed(0)} (${each.sockets.heartbeats})`;
       const checked = each.isChecked ? 'yes' : '-';
       return `| ${[each.workers, ...ms, over, ...cpuMs, ...megabytes, ...memory, beats, checked].join(' | ')} |`;
     });
@@ -208,6 +258,7 @@ try {
 ${lines.join('\n')}
 `);
   }
+  for (const each of RELAYED) relayed.push(...(await relayedLines(each)));
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
@@ -222,7 +273,7 @@ ${head}, load after: ${(loadavg()[0] ?? 0).toFixed(2)}
 - Medians of ${LEAST_STEPS} to ${MOST_STEPS} steps after ${WARM}. \`wide\` (ten million) ends at 32 workers: 2.6 GB a step; 512 would be 41 GB.
 - The floor: the same bytes out and in through bare TCP sockets between two processes, with as many connections (loopback), and then each gradient added to a
   sum at the speed of a memory copy, ${copyGBs.toFixed(1)} GB/s read and written (memory).
-- Bytes are of a whole training over its steps, joining included.
+- Bytes are those of the frames of partials (in) and of rounds (out).
 
 | parameters | ms a worker | of the floor | slope over the floor's (wanted: ${WANTED}) | the same of CPU time | from half of the workers to all | KiB of memory a worker |
 |---:|---:|---:|---:|---:|---:|---:|
@@ -232,6 +283,15 @@ ${ratios.join('\n')}
   ${MAX_RECEIVING_BYTES / MIB} MiB are received at once, the rest waits in the sockets.
 - Heartbeats: ${heartbeats} asked, the slowest answered after ${slowestHeartbeat.toFixed(0)} ms; the deadline is ${HEARTBEAT_TIMEOUT_MS} ms.
 - Each broadcast was encoded ${encodesOnce ? 'once' : 'MORE THAN ONCE'}.
+
+## With relays
+
+One level of them, between the same simulated workers and the coordinator; all processes share two cores, so what matters is what the coordinator has to do.
+Computed: those who join x parameters x 4 bytes. The weights are the same with and without.
+
+| parameters | workers | relays | MB in | MB out | computed | coordinator's CPU ms a step | step ms |
+|---:|---:|---:|---:|---:|---:|---:|---:|
+${relayed.join('\n')}
 
 ${sections.join('\n')}`,
 );

@@ -16,9 +16,6 @@ const readBuffer = Buffer.alloc(READ_BYTES);
  * So the process at the other end is what a benchmark measures.
  */
 export class BareSocket {
-  /** All bytes in either direction, WebSocket's headers included. */
-  received = 0;
-  sent = 0;
   private readonly socket: Socket;
   private readonly onMessage: (start: Buffer, length: number) => void;
   private upgrading = '';
@@ -69,7 +66,6 @@ export class BareSocket {
     this.socket.write(header);
     for (const part of parts) this.socket.write(part);
     this.socket.uncork();
-    this.sent += header.byteLength + length;
   }
 
   /** Breaks off in the middle of a message. */
@@ -85,7 +81,6 @@ export class BareSocket {
 
   private onBytes(bytes: Buffer): void {
     if (this.isOpen) {
-      this.received += bytes.byteLength;
       this.parse(bytes);
       return;
     }

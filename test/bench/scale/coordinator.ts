@@ -1,10 +1,11 @@
 /**
- * Arguments: port, model, workers, steps to warm up, steps to time. A coordinator as `atelier train` has one, with one shard for each worker;
- * prints one line of JSON.
+ * Arguments: port, model, workers, steps to warm up, steps to time, those who join: the workers, or relays before them. A coordinator as
+ * `atelier train` has one, with one shard for each worker; prints one line of JSON.
  */
 import { RoundFrames, type HeldFrame } from '../../../coordinator/round-frames.js';
-import { Scheduler } from '../../../coordinator/scheduler.js';
+import { Traffic } from '../../../coordinator/traffic.js';
 import { trainHere } from '../train-here.js';
+import { ignoreSpeeds } from './ignore-speeds.js';
 import { settingsOf } from './settings.js';
 
 const SAMPLE_MS = 250;
@@ -15,6 +16,9 @@ export interface CoordinatorReport {
   readonly stepMs: readonly number[];
   readonly cpuMsPerStep: number;
   readonly encodesPerStep: number;
+  /** Frames of partials, and of rounds to all who joined. */
+  readonly bytesInPerStep: number;
+  readonly bytesOutPerStep: number;
   /** Before the first round, and at most after it. */
   readonly residentBefore: number;
   readonly residentPeak: number;
@@ -24,11 +28,9 @@ export interface CoordinatorReport {
 }
 
 const [port = '', model = '', ...numbers] = process.argv.slice(2);
-const [workers = 0, warm = 0, steps = 0] = numbers.map(Number);
+const [workers = 0, warm = 0, steps = 0, joining = 0] = numbers.map(Number);
 
-// Workers that compute are about as fast as each other. Here whose socket is served first would count as fast, and get the
-// work of others: speeds stay unknown, and every worker has its shard.
-(Scheduler.prototype as unknown as { measure: () => void }).measure = () => undefined;
+ignoreSpeeds();
 
 let encodes = 0;
 const encoded = new WeakSet<Buffer>();
@@ -53,6 +55,23 @@ frames.encode = function (...args) {
   };
 };
 
+let bytesIn = 0;
+let bytesOut = 0;
+let isTimed = false;
+const counts = Traffic.prototype as unknown as Record<
+  'received' | 'sent',
+  (this: Traffic, type: string, bytes: number) => void
+>;
+const { received, sent } = counts;
+counts.received = function (type, bytes) {
+  if (isTimed && type === 'partial') bytesIn += bytes;
+  received.call(this, type, bytes);
+};
+counts.sent = function (type, bytes) {
+  if (isTimed && type === 'round') bytesOut += bytes;
+  sent.call(this, type, bytes);
+};
+
 let residentBefore = 0;
 let residentPeak = 0;
 let externalPeak = 0;
@@ -67,7 +86,7 @@ let cpu = cpuBefore;
 let encodesBefore = 0;
 let timer: NodeJS.Timeout | undefined;
 const { weightsSha256 } = await trainHere(
-  { ...settingsOf(model, workers), listen: `127.0.0.1:${port}` },
+  { ...settingsOf(model, workers), minWorkers: joining, listen: `127.0.0.1:${port}` },
   {
     started: () => {
       residentBefore = process.memoryUsage().rss;
@@ -78,7 +97,11 @@ const { weightsSha256 } = await trainHere(
       if (ends.length === warm) {
         cpuBefore = process.cpuUsage();
         encodesBefore = encodes;
-      } else if (ends.length === warm + steps) cpu = process.cpuUsage(cpuBefore);
+        isTimed = true;
+      } else if (ends.length === warm + steps) {
+        cpu = process.cpuUsage(cpuBefore);
+        isTimed = false;
+      }
     },
   },
   () => ends.length === warm + steps,
@@ -88,6 +111,7 @@ const report: CoordinatorReport = {
   stepMs: ends.slice(warm).map((end, i) => end - (ends[warm + i - 1] ?? 0)),
   cpuMsPerStep: (cpu.user + cpu.system) / 1_000 / steps,
   encodesPerStep: (encodes - encodesBefore) / steps,
+  ...{ bytesInPerStep: bytesIn / steps, bytesOutPerStep: bytesOut / steps },
   ...{ residentBefore, residentPeak, externalPeak, steps: ends.length, weightsSha256 },
 };
 process.stdout.write(`${JSON.stringify(report)}\n`);

@@ -1,5 +1,6 @@
 /**
- * Arguments: port, workers. So many simulated workers of the coordinator there, until it sends them home; prints one line of JSON.
+ * Arguments: workers, ports. So many simulated workers of those who listen there, the first ones at the first port and so on, until they are
+ * sent home; prints one line of JSON.
  */
 import { SharedWork, SimulatedWorker } from './simulated-worker.js';
 
@@ -8,21 +9,19 @@ const AT_ONCE = 32;
 
 /** What the workers of a cell say at its end. */
 export interface WorkersReport {
-  /** Of all sockets, from the upgrade to the end. */
-  readonly receivedBytes: number;
-  readonly sentBytes: number;
   readonly heartbeats: number;
   readonly slowestHeartbeatMs: number;
 }
 
-const [port = 0, count = 0] = process.argv.slice(2).map(Number);
+const [count = 0, ...ports] = process.argv.slice(2).map(Number);
 const work = new SharedWork();
 const workers: SimulatedWorker[] = [];
+const perPort = count / ports.length;
 while (workers.length < count) {
-  const some = Array.from(
-    { length: Math.min(AT_ONCE, count - workers.length) },
-    (_, i) => new SimulatedWorker(port, `simulated-${workers.length + i}`, work),
-  );
+  const some = Array.from({ length: Math.min(AT_ONCE, count - workers.length) }, (_, i) => {
+    const number = workers.length + i;
+    return new SimulatedWorker(ports[Math.floor(number / perPort)] ?? 0, `simulated-${number}`, work);
+  });
   for (const worker of some) {
     if (!(await worker.socket.opened)) throw new Error('the coordinator cannot be reached');
     worker.greet();
@@ -31,11 +30,7 @@ while (workers.length < count) {
 }
 await Promise.all(workers.map(({ closed }) => closed));
 const heartbeats = workers.flatMap(({ heartbeatMs }) => heartbeatMs);
-const sum = (of: (worker: SimulatedWorker) => number): number =>
-  workers.reduce((total, worker) => total + of(worker), 0);
 const report: WorkersReport = {
-  receivedBytes: sum(({ socket }) => socket.received),
-  sentBytes: sum(({ socket }) => socket.sent),
   heartbeats: heartbeats.length,
   slowestHeartbeatMs: Math.max(0, ...heartbeats),
 };
