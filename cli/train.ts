@@ -9,6 +9,8 @@ import { findResumption } from '../coordinator/resumption.js';
 import { observeAll, type Run, type RunEnd } from '../coordinator/run.js';
 import { RunDirectory, runName } from '../coordinator/run-directory.js';
 import { tensorBoardObserver } from '../coordinator/tensorboard/run-writer.js';
+import { Trace } from '../coordinator/trace.js';
+import { TraceFile } from '../coordinator/trace-file.js';
 import { systemClock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
@@ -27,6 +29,7 @@ interface TrainFlags extends SecurityFlags, MetricsFlags, Record<string, unknown
   readonly resume?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
+  readonly trace?: string;
 }
 
 /** `atelier kfold` trains so many folds unless told otherwise. */
@@ -52,6 +55,10 @@ function addTraining(command: Command, defaults: Partial<RunConfig>): void {
       'folder of this run, which must not exist (default: runs/<utc time>-<name>)',
     )
     .option('--resume <folder>', 'go on with the run in this folder, to the same bits')
+    .option(
+      '--trace <file>',
+      "write where the run's time goes, step by step, as a Chrome trace (open it at ui.perfetto.dev)",
+    )
     .option('--json', 'print summary.json on stdout and nothing else')
     .option('--quiet', 'print errors only')
     .action(async (flags: TrainFlags) => {
@@ -121,6 +128,7 @@ async function runTraining(training: Training): Promise<ExitCode> {
   const material = await loadMaterial(config, env);
   const loaded = secondsSinceStart();
   const { dataset, model, plans } = material;
+  const trace = openTrace(flags.trace);
   const { end, run, obituaries } = await runOnCluster({
     config,
     material,
@@ -153,8 +161,9 @@ async function runTraining(training: Training): Promise<ExitCode> {
       directory.appendEvent(systemClock.now(), started);
       return null;
     },
+    trace,
     finish: (finished) => writeResults(directory, model, finished),
-  });
+  }).finally(() => closeTrace(trace, training));
   const summary = run.summary();
   const report = end.status === 'stopped' ? null : await tryToReport(training, dataset);
   if (end.status === 'done') {
@@ -166,6 +175,18 @@ async function runTraining(training: Training): Promise<ExitCode> {
   if (end.status === 'failed') for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
   process.stderr.write(`error: ${end.error.message}\n${whatIsLeft(directory, end)}\n`);
   return end.error.exitCode;
+}
+
+/** @throws AtelierError `usage` when it cannot be written */
+const openTrace = (path: string | undefined): Trace | null =>
+  path === undefined ? null : new Trace(new TraceFile(path, { now: () => performance.now() }));
+
+function closeTrace(trace: Trace | null, { terminal, flags }: Training): void {
+  if (trace === null) return;
+  const { events, dropped, trouble } = trace.close();
+  terminal.line(`Trace ${flags.trace ?? ''} (${events} events)`);
+  if (dropped > 0) terminal.warned('trace', `cut off: it was full, ${dropped} more events came`);
+  if (trouble !== null) terminal.warned('trace', `cut off: ${trouble}`);
 }
 
 /** The models and the summary. Returns what went wrong. */

@@ -21,6 +21,7 @@ import type { HeldFrame } from './round-frames.js';
 import { RowServer, type RowSource } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
 import type { Hello, Place, Session, SessionListener, WorkerMessage } from './session.js';
+import type { Trace } from './trace.js';
 import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
 
@@ -144,15 +145,20 @@ export class Cluster implements SessionListener {
   private cancelWatch: (() => void) | undefined;
   readonly counts: ClusterCounts = { workersLost: 0, reconnects: 0 };
   readonly traffic = new Traffic();
+  readonly trace: Trace | null;
   private joins = 0;
   private readonly leaves = new Counts<LeaveReason>();
   /** Those whose connection broke, by number, longest ago first. */
   private readonly lost = new Map<number, { readonly member: Member; readonly at: number }>();
 
-  /** @param exchange for workers of this host; without it everything is sent */
-  constructor(clock: Clock, exchange: ExchangeHost | null = null) {
+  /**
+   * @param exchange for workers of this host; without it everything is sent
+   * @param trace where everything that takes time is drawn
+   */
+  constructor(clock: Clock, exchange: ExchangeHost | null = null, trace: Trace | null = null) {
     this.clock = clock;
     this.exchange = exchange;
+    this.trace = trace;
   }
 
   // ---- for runs --------------------------------------------------------------------------------------------

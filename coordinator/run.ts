@@ -199,6 +199,7 @@ export class Run implements Tenant {
       shards: config.shards,
       evaluationRows: EVALUATION_ROWS,
       step: config.step,
+      ...(cluster.trace === null ? {} : { timed: true as const }),
       recipe: exampleRecipe(config),
       dataset: dataset.info,
       layout: model.layout,
@@ -389,6 +390,8 @@ export class Run implements Tenant {
 
   roundSent(_run: number, trial: number, milliseconds: number): void {
     this.trialOf(trial).open?.timer.sent(milliseconds);
+    const { trace } = this.options.cluster;
+    trace?.did('broadcast', trace.now() - milliseconds, { trial });
   }
 
   refusal(worker: Worker, fingerprint: string): string | null {
@@ -461,6 +464,7 @@ export class Run implements Tenant {
       if (answer.verdict === 'used') {
         const { number, hello } = worker;
         const takenMs = performance.now() - before;
+        this.options.cluster.trace?.did('reduce', before, { trial: message.trial, start, count });
         record.open?.timer.answered({ number, slots: hello.slots }, count, message.computeMs, takenMs);
       }
     } else {
@@ -586,14 +590,19 @@ export class Run implements Tenant {
   }
 
   private closeRound(record: TrialRecord): void {
-    if (record.open?.round.kind === 'step') this.meter.stepClosed(this.options.clock.now());
+    const { clock, cluster } = this.options;
+    const { open } = record;
+    if (open?.round.kind === 'step') this.meter.stepClosed(clock.now());
+    if (open !== undefined) cluster.trace?.round(record.plan.fold, open.round, open.timer.openedAt);
     record.open?.frame?.release();
     record.open = undefined;
   }
 
   private onStepped(record: TrialRecord, progress: StepProgress): void {
-    const { clock, config, observer } = this.options;
+    const { clock, config, observer, cluster } = this.options;
     const now = clock.now();
+    const { updateBeganAt, updateMs } = progress;
+    cluster.trace?.did('optimizer', updateBeganAt, { trial: progress.trial }, updateBeganAt + updateMs);
     this.failures = 0;
     record.steps.add(progress.stepLossSum);
     invariant(record.open !== undefined, 'a step that ended had begun');

@@ -13,6 +13,7 @@ const BENCHMARKS = [
   'keras',
   'times',
   'relays',
+  'trace',
 ] as const;
 
 const [name] = process.argv.slice(2);
