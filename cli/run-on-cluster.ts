@@ -21,6 +21,7 @@ import { AtelierError, ExitCode } from '../shared/errors.js';
 import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
 import { LocalWorkers } from './local-workers.js';
+import type { Log } from './log.js';
 import { coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { availableCores } from './numbers.js';
 import { serverSecurity, type SecurityFlags } from './security.js';
@@ -48,6 +49,8 @@ export interface ClusterRunOptions {
   readonly terminal: Terminal;
   /** Where the run's time is drawn; whoever opened it closes it. */
   readonly trace?: Trace | null;
+  /** Takes in what local workers log. */
+  readonly log?: Log | null;
   /** Makes who watches the run; `stop` ends it before its time. */
   readonly observe: (stop: (error: AtelierError) => void) => RunObserver;
   readonly directory: RunDirectory;
@@ -113,6 +116,7 @@ export async function runOnCluster(
     token: localToken,
     dataset: config.dataset,
     dataDir: config.dataDir,
+    log: options.log ?? null,
     onRestart: (name, how) => run.workerRestarted(name, how),
     onDeath: (name, how) => run.stop(new AtelierError('run-failed', `worker ${name} ${how}`)),
   });

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { version_core as tfjsVersion } from '@tensorflow/tfjs-core';
 import type { Command } from 'commander';
@@ -18,13 +18,14 @@ import { AtelierError, ExitCode, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
 import { availableCores } from './numbers.js';
+import { addLogOption, openLog, runLog, type Log, type LogFlags } from './log.js';
 import { addMetricsOptions, type MetricsFlags } from './metrics.js';
 import { addRunOptions, resolveResumedConfig, resolveRunConfig } from './options.js';
 import { loadMaterial, modelName, runOnCluster } from './run-on-cluster.js';
 import { addSecurityOptions, type SecurityFlags } from './security.js';
 import { Terminal } from './terminal.js';
 
-interface TrainFlags extends SecurityFlags, MetricsFlags, Record<string, unknown> {
+interface TrainFlags extends SecurityFlags, MetricsFlags, LogFlags, Record<string, unknown> {
   readonly runDir?: string;
   readonly resume?: string;
   readonly json?: boolean;
@@ -49,6 +50,7 @@ function addTraining(command: Command, defaults: Partial<RunConfig>): void {
   addRunOptions(command);
   addSecurityOptions(command);
   addMetricsOptions(command);
+  addLogOption(command);
   command
     .option(
       '--run-dir <folder>',
@@ -82,7 +84,8 @@ async function train(
       ? resolveRunConfig(flags, env, defaults)
       : resolveResumedConfig(existing.readConfig(), flags, env);
   const stream = flags.json === true ? process.stderr : process.stdout;
-  const terminal = new Terminal({ stream, quiet: flags.quiet === true, config });
+  const log = await openLog(flags);
+  const terminal = new Terminal({ stream, quiet: flags.quiet === true, config, bars: log === null });
 
   const done = existing?.readSummary();
   if (existing !== null && done?.status === 'done') {
@@ -100,6 +103,7 @@ async function train(
       directory,
       isResumed: existing !== null,
       terminal,
+      log,
       startedAt,
       imported,
       env,
@@ -117,6 +121,7 @@ interface Training {
   readonly directory: RunDirectory;
   readonly isResumed: boolean;
   readonly terminal: Terminal;
+  readonly log: Log | null;
   readonly startedAt: Date;
   /** Seconds from the start of the process until its code was loaded. */
   readonly imported: number;
@@ -124,7 +129,7 @@ interface Training {
 }
 
 async function runTraining(training: Training): Promise<ExitCode> {
-  const { flags, config, directory, isResumed, terminal, startedAt, imported, env } = training;
+  const { flags, config, directory, isResumed, terminal, log, startedAt, imported, env } = training;
   const material = await loadMaterial(config, env);
   const loaded = secondsSinceStart();
   const { dataset, model, plans } = material;
@@ -135,9 +140,11 @@ async function runTraining(training: Training): Promise<ExitCode> {
     flags,
     env,
     terminal,
+    log,
     observe: () =>
       observeAll([
         terminal,
+        log === null ? {} : runLog(log, basename(directory.path)),
         tensorBoardObserver({
           folder: join(directory.path, 'tensorboard'),
           folds: plans.map(({ fold }) => fold),

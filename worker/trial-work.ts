@@ -50,6 +50,12 @@ export interface RunContext {
   readonly warn: (message: string) => void;
 }
 
+/** Echoed in the answers; absent where the lease has none. */
+interface LeaseNumber {
+  readonly lease?: number | undefined;
+}
+const numberOf = ({ lease }: LeaseNumber): LeaseNumber => (lease === undefined ? {} : { lease });
+
 /** The sum over the shards that one slot computed in one go. */
 interface ComputedPart {
   readonly sum: GradientSum;
@@ -130,7 +136,7 @@ export class TrialWork {
   }
 
   /** Computes leased shards or chunks of the round and sends one answer for each tree node or chunk. */
-  async compute(number: number, lease: Range): Promise<void> {
+  async compute(number: number, lease: Range & LeaseNumber): Promise<void> {
     const { round } = this;
     if (this.isOver) return;
     if (round?.round !== number)
@@ -141,14 +147,14 @@ export class TrialWork {
         throw new AtelierError('protocol', `there is no shard ${lease.start + lease.count - 1}`);
       }
       const nodes = coveringNodes(lease, this.plan.shards);
-      await Promise.all(nodes.map((node) => this.computeNode(number, work, node)));
+      await Promise.all(nodes.map((node) => this.computeNode(number, work, node, numberOf(lease))));
     } else {
       const chunks = Array.from({ length: lease.count }, (_, i) => lease.start + i);
-      await Promise.all(chunks.map((chunk) => this.computeChunk(number, work.split, chunk)));
+      await Promise.all(chunks.map((chunk) => this.computeChunk(number, work.split, chunk, numberOf(lease))));
     }
   }
 
-  private async computeNode(round: number, work: StepWork, node: Range): Promise<void> {
+  private async computeNode(round: number, work: StepWork, node: Range, lease: LeaseNumber): Promise<void> {
     const { run, buffers, pool, exchange, send, sendInPlace } = this.context;
     const tree = new TreeSum(node, addGradientSums);
     const lent: Float32Array[] = [];
@@ -180,6 +186,7 @@ export class TrialWork {
         leftAt,
         computeMs,
         retries,
+        ...lease,
         ...this.timed(times),
       };
       const partial = { type: 'partial', run, trial: this.trial, round, ...node, ...figures } as const;
@@ -239,7 +246,7 @@ export class TrialWork {
     return { rows, seed: this.seedWords(epoch, shard, stepInEpoch), place };
   }
 
-  private async computeChunk(round: number, split: Split, chunk: number): Promise<void> {
+  private async computeChunk(round: number, split: Split, chunk: number, lease: LeaseNumber): Promise<void> {
     const { run, pool, memory, spec, store, send } = this.context;
     const { weights } = this;
     const rows = this.splits[split].slice(chunk * spec.evaluationRows, (chunk + 1) * spec.evaluationRows);
@@ -247,7 +254,7 @@ export class TrialWork {
     await store.ensure(rows);
     const result = await pool.evaluate({ run: memory, weights, rows });
     const { lossSum, confusion, computeMs, retries } = result;
-    const figures = { rows: rows.length, lossSum, computeMs, retries, ...this.timed([result]) };
+    const figures = { rows: rows.length, lossSum, computeMs, retries, ...lease, ...this.timed([result]) };
     send({ type: 'evaluated', run, trial: this.trial, round, chunk, ...figures }, bytesOf(confusion));
   }
 

@@ -103,6 +103,8 @@ const TaskTiming = z.strictObject({
   endedMsAgo: z.number().min(0).max(MAX_REPORTED_MS),
 });
 export type TaskTiming = z.infer<typeof TaskTiming>;
+/** The number of the lease, by which the logs of both sides tell leases apart; nothing is decided by it. */
+const lease = count.optional();
 /** In answers for a run that is `timed`; relays leave it out. */
 const tasks = z.array(TaskTiming).max(MAX_SLOTS).optional();
 
@@ -124,6 +126,7 @@ const Partial = z.strictObject({
   rowDigests: z.array(RowDigest).max(65_536),
   /** Where in the exchange the payload lies, in bytes. */
   leftAt: bytes.nullable(),
+  lease,
   computeMs: z.number().min(0),
   /** Tasks that were run again because their thread died. */
   retries: count,
@@ -138,6 +141,7 @@ const Evaluated = z.strictObject({
   chunk: count,
   rows: count,
   lossSum: anyFloat,
+  lease,
   computeMs: z.number().min(0),
   retries: count,
   tasks,
@@ -242,6 +246,7 @@ const Lease = z.strictObject({
   round: count,
   start: count,
   count: z.int().min(1),
+  lease,
 });
 /** Nothing more to do: the worker leaves. */
 const Finished = z.strictObject({ type: z.literal('finished'), reason: shortText });
