@@ -39,7 +39,12 @@ export async function openLog({ log: level }: LogFlags, stream = process.stderr)
   const fd = stream.fd;
   // Written at once: what a process said before it died is what matters.
   const destination = stream.isTTY
-    ? (await import('pino-pretty')).default({ destination: fd, sync: true, singleLine: true, ignore: 'pid,hostname' })
+    ? (await import('pino-pretty')).default({
+        destination: fd,
+        sync: true,
+        singleLine: true,
+        ignore: 'pid,hostname',
+      })
     : pino.destination({ dest: fd, sync: true });
   const logger = pino({ level, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   return { level, logger, pass: (line) => void destination.write(`${line}\n`) };
