@@ -14,6 +14,7 @@ const BENCHMARKS = [
   'times',
   'relays',
   'trace',
+  'cost',
 ] as const;
 
 const [name] = process.argv.slice(2);
