@@ -11,6 +11,7 @@ import { CONCURRENT_RUNS, MAX_QUEUED_RUNS, RunService } from '../coordinator/ser
 import { systemClock } from '../shared/clock.js';
 import { ExitCode } from '../shared/errors.js';
 import { executeRun } from './execute-run.js';
+import { addLogOption, openLog, type LogFlags } from './log.js';
 import { addMetricsOptions, coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { parseCount } from './numbers.js';
 import { addSecurityOptions, serverSecurity, type SecurityFlags } from './security.js';
@@ -18,7 +19,7 @@ import { addSecurityOptions, serverSecurity, type SecurityFlags } from './securi
 const MAX_CONCURRENT_RUNS = 64;
 const MOST_QUEUED_RUNS = 10_000;
 
-interface CoordinatorFlags extends SecurityFlags, MetricsFlags {
+interface CoordinatorFlags extends SecurityFlags, MetricsFlags, LogFlags {
   readonly listen: string;
   readonly runs: string;
   readonly concurrentRuns: string;
@@ -43,6 +44,7 @@ export function addCoordinatorCommand(program: Command): void {
     .option('--queue <n>', 'runs that may wait', String(MAX_QUEUED_RUNS));
   addSecurityOptions(command);
   addMetricsOptions(command);
+  addLogOption(command);
   command.action(async (flags: CoordinatorFlags) => {
     process.exitCode = await coordinate(flags, process.env);
     // Timers of workers that may come back are of no use now.
@@ -58,6 +60,7 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
   const clock = systemClock;
   const { security } = await serverSecurity(listen, flags, env, clock);
   const say = (line: string): boolean => process.stdout.write(`${line}\n`);
+  const log = await openLog(flags);
   const folder = RunsFolder.open(flags.runs);
   const exchange = Exchange.open();
   try {
@@ -65,7 +68,7 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
     const metrics = coordinatorMetrics(cluster, folder.path);
     const service = new RunService({
       ...{ folder, clock, concurrentRuns, maxQueued, say },
-      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, metrics, env, say }),
+      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, metrics, env, say, log }),
       hasWorkers: () => cluster.hasWorkers,
     });
     const server = await CoordinatorServer.listen({

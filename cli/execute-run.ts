@@ -11,6 +11,7 @@ import type { Execution } from '../coordinator/service/service.js';
 import { tensorBoardObserver } from '../coordinator/tensorboard/run-writer.js';
 import { systemClock } from '../shared/clock.js';
 import type { AtelierError } from '../shared/errors.js';
+import { runLog, type Log } from './log.js';
 import { loadMaterial } from './run-on-cluster.js';
 import { manifest, writeResults } from './train.js';
 
@@ -24,11 +25,12 @@ interface ExecuteOptions {
   readonly metrics: CoordinatorMetrics;
   readonly env: NodeJS.ProcessEnv;
   readonly say: (line: string) => void;
+  readonly log: Log | null;
 }
 
 /** Runs one run of the service: as `atelier train` does, on workers that it shares with others. */
 export function executeRun(options: ExecuteOptions): Execution {
-  const { path, cluster, metrics, env, say, isBegun } = options;
+  const { path, cluster, metrics, env, say, isBegun, log } = options;
   const name = basename(path);
   let live: LiveRun | undefined;
   let run: Run | undefined;
@@ -60,7 +62,10 @@ export function executeRun(options: ExecuteOptions): Execution {
       const current = new Run({
         ...{ config, model, dataset, plans, directory, cluster, resumed, clock: systemClock },
         ...{ minWorkers, minWorkersToGoOn: minWorkers },
-        observer: observeAll([live.observer, tensorBoard, metrics.observer(name), { warned }]),
+        observer: observeAll([
+          ...[live.observer, tensorBoard, metrics.observer(name), { warned }],
+          log === null ? {} : runLog(log, name),
+        ]),
       });
       run = current;
       live.follow(current);

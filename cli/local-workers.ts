@@ -1,10 +1,13 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { Log } from './log.js';
 import { ExitCode } from '../shared/errors.js';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** The end of a worker's error output that is kept for its obituary. */
 const STDERR_TAIL_CHARS = 2_000;
+/** A line of a worker's log that does not end is cut off. */
+const MAX_LOG_LINE_CHARS = 65_536;
 /** How long workers may take to leave before they are killed. */
 const EXIT_TIMEOUT_MS = 5_000;
 /** A worker that dies more often than this within the window is not started again. */
@@ -18,6 +21,8 @@ export interface LocalWorkersOptions {
   readonly token: string | null;
   readonly dataset: string;
   readonly dataDir: string | null;
+  /** Takes in what they log; null: they do not. */
+  readonly log: Log | null;
   /** A worker ended before it was told to, and was started again. */
   readonly onRestart: (name: string, how: string) => void;
   /** A worker ended before it was told to, and starting it again would not help. */
@@ -68,9 +73,10 @@ export class LocalWorkers {
   }
 
   private fork(name: string): ChildProcess {
-    const { url, slots, dataset, dataDir, token } = this.options;
+    const { url, slots, dataset, dataDir, token, log } = this.options;
     const flags = ['--join', url, '--name', name, '--slots', String(slots), '--dataset', dataset];
     if (dataDir !== null) flags.push('--data-dir', dataDir);
+    if (log !== null) flags.push('--log', log.level);
     return fork(MAIN, ['worker', ...flags], {
       // Its own process group: Ctrl-C reaches us alone, and we tell the workers.
       detached: true,
@@ -82,9 +88,16 @@ export class LocalWorkers {
   private watch(worker: LocalWorker): void {
     const { child, name } = worker;
     let tail = '';
-    child.stderr
-      ?.setEncoding('utf8')
-      .on('data', (text: string) => (tail = (tail + text).slice(-STDERR_TAIL_CHARS)));
+    const { log } = this.options;
+    let rest = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      tail = (tail + text).slice(-STDERR_TAIL_CHARS);
+      if (log === null) return;
+      const lines = (rest + text).split('\n');
+      rest = lines.pop()?.slice(-MAX_LOG_LINE_CHARS) ?? '';
+      // TensorFlow says something too.
+      for (const line of lines) if (line.startsWith('{')) log.pass(line);
+    });
     child.once('exit', (code, signal) => {
       const how = signal === null ? `ended with exit code ${code ?? '?'}` : `was killed by ${signal}`;
       if (code !== 0) {

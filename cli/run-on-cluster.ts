@@ -11,6 +11,7 @@ import type { RunDirectory } from '../coordinator/run-directory.js';
 import { observeAll, Run, type Resumption, type RunEnd, type RunObserver } from '../coordinator/run.js';
 import type { RunSource } from '../coordinator/run-view.js';
 import { CoordinatorServer } from '../coordinator/server.js';
+import type { Trace } from '../coordinator/trace.js';
 import { parseListen } from '../shared/listen.js';
 import { planTrials, type TrialPlan } from '../coordinator/trial-plan.js';
 import { systemClock } from '../shared/clock.js';
@@ -20,6 +21,7 @@ import { AtelierError, ExitCode } from '../shared/errors.js';
 import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
 import { LocalWorkers } from './local-workers.js';
+import type { Log } from './log.js';
 import { coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { availableCores } from './numbers.js';
 import { serverSecurity, type SecurityFlags } from './security.js';
@@ -45,6 +47,10 @@ export interface ClusterRunOptions {
   readonly flags: SecurityFlags & MetricsFlags;
   readonly env: NodeJS.ProcessEnv;
   readonly terminal: Terminal;
+  /** Where the run's time is drawn; whoever opened it closes it. */
+  readonly trace?: Trace | null;
+  /** Takes in what local workers log. */
+  readonly log?: Log | null;
   /** Makes who watches the run; `stop` ends it before its time. */
   readonly observe: (stop: (error: AtelierError) => void) => RunObserver;
   readonly directory: RunDirectory;
@@ -65,7 +71,7 @@ export async function runOnCluster(
   const { local, slots, minWorkers } = clusterSize(config);
   const clock = systemClock;
   const exchange = config.sharedMemory ? Exchange.open() : null;
-  const cluster = new Cluster(clock, exchange);
+  const cluster = new Cluster(clock, exchange, options.trace ?? null);
   const live = new LiveRun({ path: directory.path, config, plans, cluster });
   const metrics = coordinatorMetrics(cluster, dirname(directory.path));
   const server = await CoordinatorServer.listen({
@@ -110,6 +116,7 @@ export async function runOnCluster(
     token: localToken,
     dataset: config.dataset,
     dataDir: config.dataDir,
+    log: options.log ?? null,
     onRestart: (name, how) => run.workerRestarted(name, how),
     onDeath: (name, how) => run.stop(new AtelierError('run-failed', `worker ${name} ${how}`)),
   });

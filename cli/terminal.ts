@@ -14,6 +14,8 @@ export interface TerminalOptions {
   readonly stream: NodeJS.WriteStream;
   readonly quiet: boolean;
   readonly config: RunConfig;
+  /** Live bars, where the stream is a terminal; left out: yes. */
+  readonly bars?: boolean;
 }
 
 const count = (n: number): string => Math.round(n).toLocaleString('en-US');
@@ -35,7 +37,7 @@ export class Terminal implements RunObserver {
 
   constructor(options: TerminalOptions) {
     this.options = options;
-    this.live = options.stream.isTTY && !options.quiet;
+    this.live = options.stream.isTTY && !options.quiet && options.bars !== false;
   }
 
   line(text: string): void {

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { version_core as tfjsVersion } from '@tensorflow/tfjs-core';
 import type { Command } from 'commander';
@@ -9,6 +9,8 @@ import { findResumption } from '../coordinator/resumption.js';
 import { observeAll, type Run, type RunEnd } from '../coordinator/run.js';
 import { RunDirectory, runName } from '../coordinator/run-directory.js';
 import { tensorBoardObserver } from '../coordinator/tensorboard/run-writer.js';
+import { Trace } from '../coordinator/trace.js';
+import { TraceFile } from '../coordinator/trace-file.js';
 import { systemClock } from '../shared/clock.js';
 import type { RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
@@ -16,17 +18,19 @@ import { AtelierError, ExitCode, messageOf } from '../shared/errors.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { ATELIER_VERSION, PROJECT_ROOT } from '../shared/version.js';
 import { availableCores } from './numbers.js';
+import { addLogOption, openLog, runLog, type Log, type LogFlags } from './log.js';
 import { addMetricsOptions, type MetricsFlags } from './metrics.js';
 import { addRunOptions, resolveResumedConfig, resolveRunConfig } from './options.js';
 import { loadMaterial, modelName, runOnCluster } from './run-on-cluster.js';
 import { addSecurityOptions, type SecurityFlags } from './security.js';
 import { Terminal } from './terminal.js';
 
-interface TrainFlags extends SecurityFlags, MetricsFlags, Record<string, unknown> {
+interface TrainFlags extends SecurityFlags, MetricsFlags, LogFlags, Record<string, unknown> {
   readonly runDir?: string;
   readonly resume?: string;
   readonly json?: boolean;
   readonly quiet?: boolean;
+  readonly trace?: string;
 }
 
 /** `atelier kfold` trains so many folds unless told otherwise. */
@@ -46,12 +50,17 @@ function addTraining(command: Command, defaults: Partial<RunConfig>): void {
   addRunOptions(command);
   addSecurityOptions(command);
   addMetricsOptions(command);
+  addLogOption(command);
   command
     .option(
       '--run-dir <folder>',
       'folder of this run, which must not exist (default: runs/<utc time>-<name>)',
     )
     .option('--resume <folder>', 'go on with the run in this folder, to the same bits')
+    .option(
+      '--trace <file>',
+      "write where the run's time goes, step by step, as a Chrome trace (open it at ui.perfetto.dev)",
+    )
     .option('--json', 'print summary.json on stdout and nothing else')
     .option('--quiet', 'print errors only')
     .action(async (flags: TrainFlags) => {
@@ -75,7 +84,8 @@ async function train(
       ? resolveRunConfig(flags, env, defaults)
       : resolveResumedConfig(existing.readConfig(), flags, env);
   const stream = flags.json === true ? process.stderr : process.stdout;
-  const terminal = new Terminal({ stream, quiet: flags.quiet === true, config });
+  const log = await openLog(flags);
+  const terminal = new Terminal({ stream, quiet: flags.quiet === true, config, bars: log === null });
 
   const done = existing?.readSummary();
   if (existing !== null && done?.status === 'done') {
@@ -93,6 +103,7 @@ async function train(
       directory,
       isResumed: existing !== null,
       terminal,
+      log,
       startedAt,
       imported,
       env,
@@ -110,6 +121,7 @@ interface Training {
   readonly directory: RunDirectory;
   readonly isResumed: boolean;
   readonly terminal: Terminal;
+  readonly log: Log | null;
   readonly startedAt: Date;
   /** Seconds from the start of the process until its code was loaded. */
   readonly imported: number;
@@ -117,19 +129,22 @@ interface Training {
 }
 
 async function runTraining(training: Training): Promise<ExitCode> {
-  const { flags, config, directory, isResumed, terminal, startedAt, imported, env } = training;
+  const { flags, config, directory, isResumed, terminal, log, startedAt, imported, env } = training;
   const material = await loadMaterial(config, env);
   const loaded = secondsSinceStart();
   const { dataset, model, plans } = material;
+  const trace = openTrace(flags.trace);
   const { end, run, obituaries } = await runOnCluster({
     config,
     material,
     flags,
     env,
     terminal,
+    log,
     observe: () =>
       observeAll([
         terminal,
+        log === null ? {} : runLog(log, basename(directory.path)),
         tensorBoardObserver({
           folder: join(directory.path, 'tensorboard'),
           folds: plans.map(({ fold }) => fold),
@@ -153,8 +168,9 @@ async function runTraining(training: Training): Promise<ExitCode> {
       directory.appendEvent(systemClock.now(), started);
       return null;
     },
+    trace,
     finish: (finished) => writeResults(directory, model, finished),
-  });
+  }).finally(() => closeTrace(trace, training));
   const summary = run.summary();
   const report = end.status === 'stopped' ? null : await tryToReport(training, dataset);
   if (end.status === 'done') {
@@ -166,6 +182,18 @@ async function runTraining(training: Training): Promise<ExitCode> {
   if (end.status === 'failed') for (const obituary of obituaries) process.stderr.write(`${obituary}\n`);
   process.stderr.write(`error: ${end.error.message}\n${whatIsLeft(directory, end)}\n`);
   return end.error.exitCode;
+}
+
+/** @throws AtelierError `usage` when it cannot be written */
+const openTrace = (path: string | undefined): Trace | null =>
+  path === undefined ? null : new Trace(new TraceFile(path, { now: () => performance.now() }));
+
+function closeTrace(trace: Trace | null, { terminal, flags }: Training): void {
+  if (trace === null) return;
+  const { events, dropped, trouble } = trace.close();
+  terminal.line(`Trace ${flags.trace ?? ''} (${events} events)`);
+  if (dropped > 0) terminal.warned('trace', `cut off: it was full, ${dropped} more events came`);
+  if (trouble !== null) terminal.warned('trace', `cut off: ${trouble}`);
 }
 
 /** The models and the summary. Returns what went wrong. */

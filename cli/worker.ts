@@ -14,6 +14,7 @@ import { AtelierError, ExitCode } from '../shared/errors.js';
 import { isLoopback, parseListen } from '../shared/listen.js';
 import type { SessionCredential } from '../shared/protocol/messages.js';
 import { ATELIER_VERSION } from '../shared/version.js';
+import { addLogOption, openLog, workerLog, type LogFlags } from './log.js';
 import { localDataset, type LocalDataFlags } from './local-dataset.js';
 import { availableCores, parseCount } from './numbers.js';
 import { readToken } from './options.js';
@@ -21,7 +22,7 @@ import { addJoinOptions, Entrance, type JoinFlags } from './security.js';
 
 const MAX_SLOTS = 256;
 
-interface WorkerFlags extends JoinFlags, LocalDataFlags {
+interface WorkerFlags extends JoinFlags, LocalDataFlags, LogFlags {
   readonly name?: string;
   readonly slots?: string;
   readonly metricsListen?: string;
@@ -46,6 +47,7 @@ export function addWorkerCommand(program: Command): void {
       process.exitCode = await runWorker(flags, process.env);
     });
   addJoinOptions(command);
+  addLogOption(command);
 }
 
 /** TensorFlow reads these once, when it is first loaded, so they are set before any slot starts. */
@@ -59,7 +61,13 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   const slots =
     flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
   const entrance = new Entrance(flags, env);
-  const say = (text: string): boolean => process.stderr.write(`${text}\n`);
+  const name = flags.name ?? `${hostname()}-${process.pid}`;
+  const kept = await openLog(flags);
+  const log = kept && workerLog(kept, name);
+  const say = (text: string): void => {
+    if (log === null) process.stderr.write(`${text}\n`);
+    else log.say(text);
+  };
   // Started by `atelier train`: ends with it.
   const managed = process.send !== undefined;
   if (managed) process.on('disconnect', () => process.exit(ExitCode.done));
@@ -84,7 +92,6 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
       session.drain(`${signal} on the worker`);
     });
   }
-  const name = flags.name ?? `${hostname()}-${process.pid}`;
   const memory = new WorkerMemory(pool, local);
   let credential: SessionCredential | null = null;
   const versions = { atelier: ATELIER_VERSION, node: process.version, tensorflow };
@@ -101,6 +108,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
         hello: { name, host: hostname(), pid: process.pid, slots, versions, credential },
         employ: (run, spec, port) => new RunWork(memory, run, spec, port),
         report: () => figures.report(),
+        log: kept?.level === 'debug' ? log : null,
         clock: systemClock,
         onJoined: (given) => {
           credential = given;

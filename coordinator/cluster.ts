@@ -21,6 +21,7 @@ import type { HeldFrame } from './round-frames.js';
 import { RowServer, type RowSource } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
 import type { Hello, Place, Session, SessionListener, WorkerMessage } from './session.js';
+import type { Trace } from './trace.js';
 import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
 
@@ -31,6 +32,9 @@ const MAX_REMEMBERED = 4_096;
 /** Workers that are shown as lost, and for how long. */
 const MAX_LOST = 64;
 const LOST_SHOWN_MS = 5 * 60_000;
+
+/** Then they begin anew: a lease number has 32 bits. */
+const MAX_LEASE_NUMBERS = 2 ** 32;
 
 /** Addresses of this host's own processes. */
 const LOOPBACK = /^(::ffff:)?127\.|^::1$/;
@@ -64,6 +68,8 @@ export interface Tenant {
   roundFrame(run: number, trial: number): HeldFrame;
   /** The round has gone to one more worker; encoding and handing it over took so long. */
   roundSent(run: number, trial: number, milliseconds: number): void;
+  /** The worker has a lease of the round in work; `lease` is its number. */
+  leased?(worker: Worker, trial: number, lease: Range & { readonly lease: number }): void;
   /** May a worker with this fingerprint compute for the run? Returns why not, or null. */
   refusal(worker: Worker, fingerprint: string): string | null;
   /**
@@ -139,20 +145,26 @@ export class Cluster implements SessionListener {
   private readonly held = new Set<number>();
   private nextWorker = 0;
   private nextRun = 0;
+  private nextLease = 0;
   private closedReason: string | undefined;
   private cancelDeadline: (() => void) | undefined;
   private cancelWatch: (() => void) | undefined;
   readonly counts: ClusterCounts = { workersLost: 0, reconnects: 0 };
   readonly traffic = new Traffic();
+  readonly trace: Trace | null;
   private joins = 0;
   private readonly leaves = new Counts<LeaveReason>();
   /** Those whose connection broke, by number, longest ago first. */
   private readonly lost = new Map<number, { readonly member: Member; readonly at: number }>();
 
-  /** @param exchange for workers of this host; without it everything is sent */
-  constructor(clock: Clock, exchange: ExchangeHost | null = null) {
+  /**
+   * @param exchange for workers of this host; without it everything is sent
+   * @param trace where everything that takes time is drawn
+   */
+  constructor(clock: Clock, exchange: ExchangeHost | null = null, trace: Trace | null = null) {
     this.clock = clock;
     this.exchange = exchange;
+    this.trace = trace;
   }
 
   // ---- for runs --------------------------------------------------------------------------------------------
@@ -331,7 +343,9 @@ export class Cluster implements SessionListener {
           void session.sendFrame('round', bytes).then(() => frame.release());
           tenant.roundSent(run, trial, performance.now() - before);
         }
-        session.send({ type: 'lease', run, trial, round, start, count });
+        const lease = this.nextLease++ % MAX_LEASE_NUMBERS;
+        session.send({ type: 'lease', run, trial, round, start, count, lease });
+        tenant.leased?.(member.worker, trial, { start, count, lease });
       });
     }
     // Without new leases the next deadline does not come earlier than the one that is waited for.

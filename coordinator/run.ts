@@ -4,6 +4,7 @@ import type { Clock } from '../shared/clock.js';
 import { exampleRecipe, type RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
+import { leaseName } from '../shared/lease-name.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { bytesOf, float32Of } from '../shared/protocol/frame.js';
 import {
@@ -14,6 +15,7 @@ import {
   type Work,
 } from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
+import type { Range } from '../shared/tree.js';
 import type { CheckpointStore, WrittenCheckpoint } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
@@ -48,13 +50,28 @@ export interface RunObserver {
   epochEnded(trial: number, record: EpochRecord, weights: Float32Array): void;
   trialEnded(trial: number, error: AtelierError | null): void;
   checkpointed(trial: number, written: WrittenCheckpoint): void;
+  /** Many times a step; for logs. */
+  leased?(worker: Worker, units: LeasedUnits): void;
+  answered?(worker: Worker, units: LeasedUnits, verdict: Verdict): void;
+}
+
+/** Units of a round, and the lease by which a worker has them. */
+export interface LeasedUnits {
+  readonly trial: number;
+  readonly round: number;
+  /** From 1, of the trial and of the epoch; null: an evaluation, or a round that is over. */
+  readonly epoch: number | null;
+  readonly step: number | null;
+  /** As `leaseName` calls it. */
+  readonly lease: string;
+  readonly units: Range;
 }
 
 /** Tells several observers, one after the other, what each of them wants to know. */
 export function observeAll(observers: readonly Partial<RunObserver>[]): RunObserver {
   const tell =
     <Name extends keyof RunObserver>(name: Name) =>
-    (...args: Parameters<RunObserver[Name]>): void => {
+    (...args: Parameters<Required<RunObserver>[Name]>): void => {
       for (const observer of observers) {
         (observer[name] as ((...all: typeof args) => void) | undefined)?.apply(observer, args);
       }
@@ -70,6 +87,9 @@ export function observeAll(observers: readonly Partial<RunObserver>[]): RunObser
     epochEnded: tell('epochEnded'),
     trialEnded: tell('trialEnded'),
     checkpointed: tell('checkpointed'),
+    // Where nobody wants to hear of every lease, nothing is said.
+    ...(observers.some(({ leased }) => leased !== undefined) ? { leased: tell('leased') } : {}),
+    ...(observers.some(({ answered }) => answered !== undefined) ? { answered: tell('answered') } : {}),
   };
 }
 
@@ -199,6 +219,7 @@ export class Run implements Tenant {
       shards: config.shards,
       evaluationRows: EVALUATION_ROWS,
       step: config.step,
+      ...(cluster.trace === null ? {} : { timed: true as const }),
       recipe: exampleRecipe(config),
       dataset: dataset.info,
       layout: model.layout,
@@ -389,6 +410,25 @@ export class Run implements Tenant {
 
   roundSent(_run: number, trial: number, milliseconds: number): void {
     this.trialOf(trial).open?.timer.sent(milliseconds);
+    const { trace } = this.options.cluster;
+    trace?.did('broadcast', trace.now() - milliseconds, { trial });
+  }
+
+  leased(worker: Worker, trial: number, { start, count, lease }: Range & { readonly lease: number }): void {
+    const { observer } = this.options;
+    const { open } = this.trialOf(trial);
+    if (observer.leased === undefined || open === undefined) return;
+    observer.leased(worker, this.leasedUnits(trial, open.round.round, lease, { start, count }));
+  }
+
+  private leasedUnits(trial: number, round: number, lease: number | undefined, units: Range): LeasedUnits {
+    const open = this.trialOf(trial).open?.round;
+    const { epoch, step } =
+      open?.round === round && open.kind === 'step'
+        ? { epoch: open.epoch + 1, step: open.stepInEpoch + 1 }
+        : { epoch: null, step: null };
+    const name = leaseName({ run: this.number, trial, round, lease });
+    return { trial, round, epoch, step, lease: name, units };
   }
 
   refusal(worker: Worker, fingerprint: string): string | null {
@@ -450,6 +490,13 @@ export class Run implements Tenant {
   answered(worker: Worker, { message, payload }: Received<Answer>): Verdict {
     if (this.isOver) return 'late';
     const record = this.trialOf(message.trial);
+    const { observer } = this.options;
+    const units =
+      message.type === 'partial'
+        ? { start: message.start, count: message.count }
+        : { start: message.chunk, count: 1 };
+    // As of before: the answer may open the next round.
+    const leased = observer.answered && this.leasedUnits(message.trial, message.round, message.lease, units);
     let answer: { verdict: Verdict; effects: TrialEffect[] };
     if (message.type === 'partial') {
       requireBytes(payload, this.partialBytes(message));
@@ -461,6 +508,7 @@ export class Run implements Tenant {
       if (answer.verdict === 'used') {
         const { number, hello } = worker;
         const takenMs = performance.now() - before;
+        this.options.cluster.trace?.did('reduce', before, { trial: message.trial, start, count });
         record.open?.timer.answered({ number, slots: hello.slots }, count, message.computeMs, takenMs);
       }
     } else {
@@ -469,6 +517,7 @@ export class Run implements Tenant {
       const confusion = new Uint32Array(payload.slice().buffer);
       answer = record.trial.receiveChunk(round, chunk, { rows, lossSum, confusion });
     }
+    if (leased !== undefined) observer.answered?.(worker, leased, answer.verdict);
     if (answer.verdict === 'used') {
       this.meter.computed(message.computeMs);
       this.slotRetries += message.retries;
@@ -586,14 +635,19 @@ export class Run implements Tenant {
   }
 
   private closeRound(record: TrialRecord): void {
-    if (record.open?.round.kind === 'step') this.meter.stepClosed(this.options.clock.now());
+    const { clock, cluster } = this.options;
+    const { open } = record;
+    if (open?.round.kind === 'step') this.meter.stepClosed(clock.now());
+    if (open !== undefined) cluster.trace?.round(record.plan.fold, open.round, open.timer.openedAt);
     record.open?.frame?.release();
     record.open = undefined;
   }
 
   private onStepped(record: TrialRecord, progress: StepProgress): void {
-    const { clock, config, observer } = this.options;
+    const { clock, config, observer, cluster } = this.options;
     const now = clock.now();
+    const { updateBeganAt, updateMs } = progress;
+    cluster.trace?.did('optimizer', updateBeganAt, { trial: progress.trial }, updateBeganAt + updateMs);
     this.failures = 0;
     record.steps.add(progress.stepLossSum);
     invariant(record.open !== undefined, 'a step that ended had begun');

@@ -16,6 +16,7 @@ import type { ExchangeOffer } from '../shared/exchange.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
 import type { Arrival } from './large-frames.js';
 import type { ReceiveGate } from './receive-gate.js';
+import type { Trace } from './trace.js';
 import type { Traffic } from './traffic.js';
 import {
   CloseCode,
@@ -35,6 +36,8 @@ export type WorkerMessage = Exclude<WorkerToCoordinator, { type: 'hello' | 'hear
 export interface SessionListener {
   /** Where all that crosses the socket is counted. */
   readonly traffic: Traffic;
+  /** Where it is drawn too, when the run is traced. */
+  readonly trace?: Trace | null;
   /** The worker said hello; returns what it will be known by, or why there is no place for it. */
   greeted(
     session: Session,
@@ -129,6 +132,12 @@ export class Session {
     return this.state.kind === 'joined' ? this.state.worker : undefined;
   }
 
+  /** How a trace calls the worker. */
+  private get traced(): { number: number; name: string } | undefined {
+    const { state } = this;
+    return state.kind === 'joined' ? { number: state.worker, name: state.hello.name } : undefined;
+  }
+
   /** Milliseconds since the peer was last heard. */
   get silentMs(): number {
     return this.clock.now() - this.heardAt;
@@ -161,7 +170,9 @@ export class Session {
       return Promise.resolve();
     }
     this.listener.traffic.sent(type, frame.byteLength);
-    return new Promise((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
+    const sent = new Promise<void>((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
+    if (this.traced !== undefined) this.listener.trace?.sending(this.traced, type, frame.byteLength, sent);
+    return sent;
   }
 
   close(code: CloseCode, reason: string): void {
@@ -188,6 +199,7 @@ export class Session {
     if (this.state.kind !== 'joined') return null;
     const message = decodePartialHead(head, payloadBytes);
     if (message === null || listener.partialBytes?.(message) !== payloadBytes) return null;
+    const headAt = listener.trace?.now() ?? 0;
     let place: Place | null = null;
     let leave: () => void = () => undefined;
     let stopBeating: () => void = () => undefined;
@@ -209,8 +221,10 @@ export class Session {
       },
       complete: () => {
         const payload = place?.bytes;
-        listener.traffic.received(message.type, head.byteLength + payloadBytes);
-        if (payload !== undefined) this.guarded(() => this.deliver({ message, payload }));
+        const bytes = head.byteLength + payloadBytes;
+        listener.traffic.received(message.type, bytes);
+        if (this.traced !== undefined) listener.trace?.received(this.traced, message.type, bytes, headAt);
+        if (payload !== undefined) this.guarded(() => this.deliver({ message, payload }, headAt));
         over();
       },
       abandon: over,
@@ -302,8 +316,22 @@ export class Session {
     this.deliver({ message, payload });
   }
 
-  private deliver(received: Received<WorkerMessage>): void {
-    if (this.state.kind === 'joined') this.listener.received(this, received);
+  /** @param heardAt when it began to come, on the trace's clock; left out: now */
+  private deliver(received: Received<WorkerMessage>, heardAt?: number): void {
+    if (this.state.kind !== 'joined') return;
+    const { listener, traced } = this;
+    const { trace } = listener;
+    if (trace === undefined || trace === null || traced === undefined) {
+      listener.received(this, received);
+      return;
+    }
+    const from = trace.now();
+    const { message } = received;
+    const { type } = message;
+    if (type === 'partial' || type === 'evaluated')
+      trace.computed(traced, message, message.tasks ?? [], heardAt ?? from);
+    listener.received(this, received);
+    trace.did(`take ${type}`, from, { worker: traced.name });
   }
 
   private silenceDeadline(ms = HEARTBEAT_TIMEOUT_MS): () => void {

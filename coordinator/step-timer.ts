@@ -22,7 +22,7 @@ interface Share {
 
 /** Measures one step from the opening of its round to the updated weights. */
 export class StepTimer {
-  private readonly openedAt = performance.now();
+  readonly openedAt = performance.now();
   private broadcastMs = 0;
   private reduceMs = 0;
   /** What each worker has computed, by its number. */

@@ -71,6 +71,8 @@ export interface StepProgress {
   readonly accuracy: number;
   /** What the update of the weights took. */
   readonly updateMs: number;
+  /** When it began, by the trial's own clock. */
+  readonly updateBeganAt: number;
 }
 
 /**
@@ -416,6 +418,7 @@ export class Trial {
       loss: totals.lossSum / totals.rows,
       accuracy: totals.correct / totals.rows,
       updateMs,
+      updateBeganAt: before,
     };
     const next =
       stepInEpoch + 1 < plan.stepsPerEpoch

@@ -6,6 +6,12 @@ export interface Clock {
   after(delayMs: number, callback: () => void): () => void;
 }
 
+/** Milliseconds from anywhere: a monotonic clock that all threads of a host share. */
+export function hostTimeMs(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1e3 + nanoseconds / 1e6;
+}
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   after: (delayMs, callback) => {

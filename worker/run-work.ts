@@ -129,9 +129,9 @@ export class RunWork implements RunPart {
   }
 
   /** Computes in the background. A part that fails is reported, never swallowed. */
-  compute({ trial, round, start, count }: Extract<CoordinatorToWorker, { type: 'lease' }>): void {
+  compute({ trial, round, start, count, lease }: Extract<CoordinatorToWorker, { type: 'lease' }>): void {
     this.requireTrial(trial)
-      .compute(round, { start, count })
+      .compute(round, { start, count, lease })
       .catch((error: unknown) => this.port.fail(error));
   }
 

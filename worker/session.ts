@@ -35,6 +35,12 @@ const MAX_REFUSAL_BYTES = 4_096;
 
 export type Hello = Extract<WorkerToCoordinator, { type: 'hello' }>;
 
+/** Who is told of what a worker is asked to compute, and of its answers. */
+export interface SessionLog {
+  leased(lease: Extract<CoordinatorToWorker, { type: 'lease' }>): void;
+  answered(answer: Extract<WorkerToCoordinator, { type: 'partial' | 'evaluated' }>): void;
+}
+
 export interface WorkerSessionOptions {
   readonly url: string;
   readonly token: string | null;
@@ -48,6 +54,7 @@ export interface WorkerSessionOptions {
   readonly report?: () => WorkerReport;
   /** Looks whether the coordinator's exchange is on this host. */
   readonly openExchange?: (offer: ExchangeOffer, credential: SessionCredential) => ExchangeGuest | null;
+  readonly log?: SessionLog | null;
   /** Opens the connection; tests bring their own network. */
   readonly connect?: (url: string, token: string | null) => WebSocket;
 }
@@ -160,6 +167,10 @@ export class WorkerSession {
     return new Promise((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
   }
 
+  private note(answer: WorkerToCoordinator): void {
+    if (answer.type === 'partial' || answer.type === 'evaluated') this.options.log?.answered(answer);
+  }
+
   private onOpen(): void {
     const cancelDeadline = this.options.clock.after(HANDSHAKE_TIMEOUT_MS, () => this.socket.terminate());
     this.setState({ kind: 'greeting', cancelDeadline });
@@ -199,10 +210,15 @@ export class WorkerSession {
         const isHere = (): boolean => this.runs.get(run) === work;
         const work: RunPart = this.options.employ(run, spec, {
           send: (answer, part) => {
-            if (isHere()) this.send(answer, ...(part === undefined ? [] : [part]));
+            if (!isHere()) return;
+            this.send(answer, ...(part === undefined ? [] : [part]));
+            this.note(answer);
           },
-          sendInPlace: (answer, payload) =>
-            isHere() ? this.sendInPlace(answer, payload) : Promise.resolve(),
+          sendInPlace: (answer, payload) => {
+            if (!isHere()) return Promise.resolve();
+            this.note(answer);
+            return this.sendInPlace(answer, payload);
+          },
           exchange: this.exchange,
           fail: (error) => {
             if (isHere()) this.failAt(run, error);
@@ -225,6 +241,7 @@ export class WorkerSession {
         this.runOf(message)?.open(message, payload, frame);
         return;
       case 'lease':
+        this.options.log?.leased(message);
         this.runOf(message)?.compute(message);
         return;
       case 'heartbeat':

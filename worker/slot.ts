@@ -5,6 +5,7 @@
 import { performance } from 'node:perf_hooks';
 import { threadId } from 'node:worker_threads';
 import { workerData } from 'piscina';
+import { hostTimeMs } from '../shared/clock.js';
 import { RunSpec } from '../shared/protocol/messages.js';
 import { augment, type Place } from './augmentation/augment.js';
 import { CompiledFunctions } from './compiled/compiled-functions.js';
@@ -75,18 +76,24 @@ export interface PrepareResult {
   /** Why the model runs eagerly although it should be compiled. */
   readonly fallback: string | null;
 }
-export interface GradientResult {
+/** When and where a task was computed. */
+export interface TaskTime {
+  /** The thread's number. */
+  readonly slot: number;
+  readonly computeMs: number;
+  /** By `hostTimeMs`. */
+  readonly endedAt: number;
+}
+export interface GradientResult extends TaskTime {
   readonly lossSum: number;
   readonly correct: number;
   /** Why the step ran eagerly although it should be compiled. */
   readonly fallback: string | null;
-  readonly computeMs: number;
 }
-export interface EvaluateResult {
+export interface EvaluateResult extends TaskTime {
   readonly lossSum: number;
   /** classes x classes counts; row: true class. */
   readonly confusion: Uint32Array;
-  readonly computeMs: number;
 }
 
 /** What a slot holds after a task; it comes with every result of a gradient or an evaluation. */
@@ -242,7 +249,7 @@ async function perform(task: SlotTask): Promise<SlotResult> {
     const sum = batches.length === 1 ? out : scratch.at(0);
     const figures = gradientOfNode(batches, sum, gradientOf, (level) => scratch.at(level + 1));
     if (sum !== out) out.set(sum);
-    return { ...figures, fallback, computeMs: performance.now() - startedAt, ...holdings() };
+    return { ...figures, fallback, ...since(startedAt), ...holdings() };
   }
   const batch = gather(task.run.rows, task.rows, NO_SEED, imageBytes(spec));
   const { lossSum, predictions } = functions.evaluate(weights, batch);
@@ -252,8 +259,13 @@ async function perform(task: SlotTask): Promise<SlotResult> {
     const cell = truth * classes + (predictions[i] as number);
     confusion[cell] = (confusion[cell] ?? 0) + 1;
   });
-  return { lossSum, confusion, computeMs: performance.now() - startedAt, ...holdings() };
+  return { lossSum, confusion, ...since(startedAt), ...holdings() };
 }
+
+const since = (startedAt: number): Pick<TaskTime, 'computeMs' | 'endedAt'> => ({
+  computeMs: performance.now() - startedAt,
+  endedAt: hostTimeMs(),
+});
 
 const holdings = (): SlotHoldings => ({
   slot: threadId,

@@ -1,4 +1,5 @@
 import { Bitmap } from '../shared/bitmap.js';
+import { hostTimeMs } from '../shared/clock.js';
 import { AtelierError, invariant } from '../shared/errors.js';
 import type { ExchangeGuest } from '../shared/exchange.js';
 import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
@@ -7,6 +8,7 @@ import type {
   CoordinatorToWorker,
   RunSpec,
   Split,
+  TaskTiming,
   WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
 import { Purpose, RandomStream } from '../shared/rng.js';
@@ -17,7 +19,7 @@ import type { BufferPool } from './buffer-pool.js';
 import type { Compute } from './compute-pool.js';
 import { hasRows, type MicroBatch } from './micro-batch.js';
 import type { RowUser } from './row-store.js';
-import type { RunMemory, WeightMemory } from './slot.js';
+import type { RunMemory, TaskTime, WeightMemory } from './slot.js';
 
 const NO_ROWS = new Uint32Array(0);
 
@@ -46,6 +48,22 @@ export interface RunContext {
   readonly exchange: ExchangeGuest | null;
   /** Tells the coordinator something people should know; repeating it is free. */
   readonly warn: (message: string) => void;
+}
+
+/** Echoed in the answers; absent where the lease has none. */
+interface LeaseNumber {
+  readonly lease?: number | undefined;
+}
+const numberOf = ({ lease }: LeaseNumber): LeaseNumber => (lease === undefined ? {} : { lease });
+
+/** The sum over the shards that one slot computed in one go. */
+interface ComputedPart {
+  readonly sum: GradientSum;
+  readonly digests: RowDigest[];
+  readonly computeMs: number;
+  readonly retries: number;
+  /** Null when there was nothing to compute. */
+  readonly time: TaskTime | null;
 }
 
 /** A worker's part of one trial: computes the shards and chunks it holds leases on, and answers. */
@@ -118,7 +136,7 @@ export class TrialWork {
   }
 
   /** Computes leased shards or chunks of the round and sends one answer for each tree node or chunk. */
-  async compute(number: number, lease: Range): Promise<void> {
+  async compute(number: number, lease: Range & LeaseNumber): Promise<void> {
     const { round } = this;
     if (this.isOver) return;
     if (round?.round !== number)
@@ -129,18 +147,19 @@ export class TrialWork {
         throw new AtelierError('protocol', `there is no shard ${lease.start + lease.count - 1}`);
       }
       const nodes = coveringNodes(lease, this.plan.shards);
-      await Promise.all(nodes.map((node) => this.computeNode(number, work, node)));
+      await Promise.all(nodes.map((node) => this.computeNode(number, work, node, numberOf(lease))));
     } else {
       const chunks = Array.from({ length: lease.count }, (_, i) => lease.start + i);
-      await Promise.all(chunks.map((chunk) => this.computeChunk(number, work.split, chunk)));
+      await Promise.all(chunks.map((chunk) => this.computeChunk(number, work.split, chunk, numberOf(lease))));
     }
   }
 
-  private async computeNode(round: number, work: StepWork, node: Range): Promise<void> {
+  private async computeNode(round: number, work: StepWork, node: Range, lease: LeaseNumber): Promise<void> {
     const { run, buffers, pool, exchange, send, sendInPlace } = this.context;
     const tree = new TreeSum(node, addGradientSums);
     const lent: Float32Array[] = [];
     const rowDigests: RowDigest[] = [];
+    const times: TaskTime[] = [];
     let computeMs = 0;
     let retries = 0;
     try {
@@ -149,6 +168,7 @@ export class TrialWork {
           const computed = await this.computePart(part, work, lent);
           computeMs += computed.computeMs;
           retries += computed.retries;
+          if (computed.time !== null) times.push(computed.time);
           computed.digests.forEach((digest, i) => (rowDigests[part.start - node.start + i] = digest));
           return tree.add(part, computed.sum);
         }),
@@ -158,7 +178,17 @@ export class TrialWork {
       const { rows, lossSum, correct, values } = sum;
       if (this.isOver) return;
       const leftAt = values === null ? null : (exchange?.leaveGradient(bytesOf(values)) ?? null);
-      const figures = { rows, lossSum, correct, rowDigests, leftAt, computeMs, retries };
+      const figures = {
+        rows,
+        lossSum,
+        correct,
+        rowDigests,
+        leftAt,
+        computeMs,
+        retries,
+        ...lease,
+        ...this.timed(times),
+      };
       const partial = { type: 'partial', run, trial: this.trial, round, ...node, ...figures } as const;
       if (leftAt !== null) this.left.push(leftAt);
       if (values === null || leftAt !== null) send(partial);
@@ -173,14 +203,15 @@ export class TrialWork {
     { start, count }: Range,
     work: StepWork,
     lent: Float32Array[],
-  ): Promise<{ sum: GradientSum; digests: RowDigest[]; computeMs: number; retries: number }> {
+  ): Promise<ComputedPart> {
     // The round may be over, and the next one's parameters be here, before the rows are.
     const { weights } = this;
     const shards = Array.from({ length: count }, (_, i) => start + i);
     const batches = await Promise.all(shards.map((shard) => this.microBatch(shard, work)));
     const digests = batches.map(({ rows }) => rowDigest(rows));
     if (!hasRows(batches)) {
-      return { sum: { rows: 0, lossSum: 0, correct: 0, values: null }, digests, computeMs: 0, retries: 0 };
+      const sum = { rows: 0, lossSum: 0, correct: 0, values: null };
+      return { sum, digests, computeMs: 0, retries: 0, time: null };
     }
     const { pool, memory, buffers, warn } = this.context;
     const out = buffers.borrow();
@@ -189,7 +220,19 @@ export class TrialWork {
     const { lossSum, correct, computeMs, retries, fallback } = result;
     if (fallback !== null) warn(`${fallback}: this model is not compiled, steps are slower`);
     const rows = batches.reduce((sum, batch) => sum + batch.rows.length, 0);
-    return { sum: { rows, lossSum, correct, values: out }, digests, computeMs, retries };
+    return { sum: { rows, lossSum, correct, values: out }, digests, computeMs, retries, time: result };
+  }
+
+  /** For the answer: when its tasks were computed, if the run wants to know. */
+  private timed(times: readonly TaskTime[]): { readonly tasks?: TaskTiming[] } {
+    if (this.context.spec.timed === undefined) return {};
+    const now = hostTimeMs();
+    return {
+      tasks: times.map(({ slot, computeMs, endedAt }) => ({
+        ...{ slot, computeMs },
+        endedMsAgo: Math.max(0, now - endedAt),
+      })),
+    };
   }
 
   private async microBatch(shard: number, { epoch, stepInEpoch }: StepWork): Promise<MicroBatch> {
@@ -203,14 +246,15 @@ export class TrialWork {
     return { rows, seed: this.seedWords(epoch, shard, stepInEpoch), place };
   }
 
-  private async computeChunk(round: number, split: Split, chunk: number): Promise<void> {
+  private async computeChunk(round: number, split: Split, chunk: number, lease: LeaseNumber): Promise<void> {
     const { run, pool, memory, spec, store, send } = this.context;
     const { weights } = this;
     const rows = this.splits[split].slice(chunk * spec.evaluationRows, (chunk + 1) * spec.evaluationRows);
     if (rows.length === 0) throw new AtelierError('protocol', `there is no ${split} chunk ${chunk}`);
     await store.ensure(rows);
-    const { lossSum, confusion, computeMs, retries } = await pool.evaluate({ run: memory, weights, rows });
-    const figures = { rows: rows.length, lossSum, computeMs, retries };
+    const result = await pool.evaluate({ run: memory, weights, rows });
+    const { lossSum, confusion, computeMs, retries } = result;
+    const figures = { rows: rows.length, lossSum, computeMs, retries, ...lease, ...this.timed([result]) };
     send({ type: 'evaluated', run, trial: this.trial, round, chunk, ...figures }, bytesOf(confusion));
   }
 

@@ -161,7 +161,10 @@ export class RunService implements RunSource {
     const execution = this.active.get(name);
     if (execution !== undefined) return execution.view;
     const path = this.options.folder.pathOf(name);
-    if (this.queue.some((run) => run.name === name)) return { name, path, state: () => queuedState(name) };
+    const isQueued = (): boolean => this.queue.some((run) => run.name === name);
+    // Who follows a queued run sees it begin.
+    if (isQueued())
+      return { name, path, state: () => (isQueued() ? queuedState(name) : this.viewOf(name).state()) };
     return { name, path, state: () => this.stateOfOver(name, path) };
   }
 

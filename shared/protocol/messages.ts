@@ -61,6 +61,8 @@ export const RunSpec = z.strictObject({
   shards: z.int().min(1),
   evaluationRows: z.int().min(1),
   step: StepMode,
+  /** Answers say when their tasks were computed, for a trace. */
+  timed: z.literal(true).optional(),
   recipe: ExampleRecipe,
   dataset: DatasetInfo,
   layout: TensorLayout,
@@ -93,6 +95,19 @@ const Exchange = z.strictObject({ type: z.literal('exchange') });
 const Ready = z.strictObject({ type: z.literal('ready'), run: count, fingerprint: sha256 });
 /** Asks for rows. Payload: bitmap over all rows of the dataset, training rows first. */
 const NeedRows = z.strictObject({ type: z.literal('need-rows'), run: count });
+/** When a slot computed a part of an answer. Clocks of hosts differ: as of the sending of the answer. */
+const TaskTiming = z.strictObject({
+  /** Tells the slots of a worker apart. */
+  slot: count,
+  computeMs: z.number().min(0).max(MAX_REPORTED_MS),
+  endedMsAgo: z.number().min(0).max(MAX_REPORTED_MS),
+});
+export type TaskTiming = z.infer<typeof TaskTiming>;
+/** The number of the lease, by which the logs of both sides tell leases apart; nothing is decided by it. */
+const lease = count.optional();
+/** In answers for a run that is `timed`; relays leave it out. */
+const tasks = z.array(TaskTiming).max(MAX_SLOTS).optional();
+
 /**
  * The sum of the gradients of one tree node, `start`/`count` in shards. Payload: `layout.size` float32 (gradient
  * sums, then changes of the state times rows), or nothing when `rows` is 0 or it was left in the exchange.
@@ -111,9 +126,11 @@ const Partial = z.strictObject({
   rowDigests: z.array(RowDigest).max(65_536),
   /** Where in the exchange the payload lies, in bytes. */
   leftAt: bytes.nullable(),
+  lease,
   computeMs: z.number().min(0),
   /** Tasks that were run again because their thread died. */
   retries: count,
+  tasks,
 });
 /** One evaluation chunk. Payload: confusion matrix, classes x classes uint32, row = true class. */
 const Evaluated = z.strictObject({
@@ -124,8 +141,10 @@ const Evaluated = z.strictObject({
   chunk: count,
   rows: count,
   lossSum: anyFloat,
+  lease,
   computeMs: z.number().min(0),
   retries: count,
+  tasks,
 });
 /** The worker wants to go: it gets no more leases, and `finished` when it owes nothing. */
 const Leaving = z.strictObject({ type: z.literal('leaving'), reason: shortText });
@@ -227,6 +246,7 @@ const Lease = z.strictObject({
   round: count,
   start: count,
   count: z.int().min(1),
+  lease,
 });
 /** Nothing more to do: the worker leaves. */
 const Finished = z.strictObject({ type: z.literal('finished'), reason: shortText });

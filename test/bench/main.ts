@@ -13,6 +13,8 @@ const BENCHMARKS = [
   'keras',
   'times',
   'relays',
+  'trace',
+  'cost',
 ] as const;
 
 const [name] = process.argv.slice(2);

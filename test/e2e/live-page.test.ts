@@ -59,6 +59,8 @@ describe.skipIf(CHROMIUM === undefined)(
 
         process.kill(first.workers()[0] ?? 0, 'SIGKILL');
         await expect.poll(async () => (await states(page)).sort()).toEqual(['lost', 'ready']);
+        // Red on red: the row and, fuller, the word.
+        expect(await page.locator('#workers tr[data-tone="bad"]').count()).toBe(1);
         await expect.poll(() => states(page), { timeout: 30_000 }).toEqual(['ready', 'ready']);
         await page.locator('#log').getByText('worker-restarted').waitFor();
         expect(trouble).toEqual([]);

@@ -103,6 +103,30 @@ describe.skipIf(CHROMIUM === undefined)(
       await page.close();
     });
 
+    test('shows a queued run as what it is, then its training, after another with folds', async () => {
+      const [scripted, url] = await coordinator();
+      const queued = '20260106T100000Z-next';
+      scripted.show(someRun(RUN, 1.5));
+      scripted.show({ ...someRun(queued, 0.1), status: 'queued', trials: [], workers: [] });
+      scripted.log(RUN, {
+        time: '2026-01-05T10:00:00.000Z',
+        type: 'first-step',
+        seconds: 14.346661604000001,
+      });
+      const { page, trouble } = await visit(url);
+      await page.getByRole('heading', { name: RUN }).waitFor();
+      await page.getByText('first-step seconds: 14.35').waitFor();
+      await page.getByRole('link', { name: queued }).click();
+      await page.getByText('It waits for its turn').waitFor();
+      for (const id of ['#loss', '#trials', '#files', '#numbers', '#chips'])
+        expect(await page.locator(id).isVisible()).toBe(false);
+      scripted.show({ ...someRun(queued, 0.1), trials: someRun(queued, 0.1).trials.slice(0, 2) });
+      await page.getByText('It waits for its turn').waitFor({ state: 'hidden' });
+      await expect.poll(() => page.locator('#chips button').count()).toBe(2);
+      expect(trouble).toEqual([]);
+      await page.close();
+    });
+
     test('goes on after the coordinator was started again, without a line twice', async () => {
       const [scripted, url] = await coordinator();
       scripted.show(someRun(RUN, 1));

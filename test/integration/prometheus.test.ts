@@ -7,6 +7,7 @@ import { parse } from 'yaml';
 import type { Summary } from '../../shared/summary.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
 import { Atelier } from '../support/atelier.js';
+import { panelQueries } from '../support/dashboards.js';
 import { sumOf, valueOf, type Series } from '../support/exposition.js';
 import { writeSmallFashionMnist } from '../support/idx-folder.js';
 import {
@@ -23,6 +24,8 @@ const TRAIN_ROWS = 1_000;
 const BATCH = 64;
 const EPOCHS = 2;
 const FOLDS = 5;
+/** Of an epoch. */
+const STEPS = Math.ceil((TRAIN_ROWS * (1 - 1 / FOLDS)) / BATCH);
 
 interface Rules {
   groups: { rules: { record?: string; alert?: string; annotations?: { runbook?: string } }[] }[];
@@ -86,6 +89,7 @@ describe('a run of five folds on two workers, one of which is killed', () => {
   let summary: Summary;
   let series: Series[];
   let text: string;
+  let withoutData: string[] = [];
   const targets: string[] = [];
 
   beforeAll(async () => {
@@ -116,12 +120,14 @@ describe('a run of five folds on two workers, one of which is killed', () => {
     one = start('one');
     targets.push(await page(one));
     await prometheus?.until(isUp(2));
-    const trained = stepped(0, 5);
+    // Every trial has been validated.
+    const trained = Promise.all(Array.from({ length: FOLDS }, (_, fold) => stepped(fold, STEPS + 1)));
     const two = start('two');
     await trained;
     two.child.kill('SIGKILL');
     // The run waits for its second worker.
     await prometheus?.until(async () => (await firing()).has('AtelierWorkersBelowDesired'));
+    if (prometheus !== undefined) withoutData = await prometheus.withoutData(panelQueries('20s'));
     targets.push(await page(start('two')));
     await run.ended;
     summary = run.summary();
@@ -139,6 +145,11 @@ describe('a run of five folds on two workers, one of which is killed', () => {
 
   const firing = async (): Promise<Set<string>> =>
     new Set((await prometheus?.firing())?.map(({ metric }) => metric['alertname'] ?? ''));
+
+  test.runIf(hasPrometheus('prometheus'))('has data for every panel of every dashboard', () => {
+    expect(panelQueries('20s').length).toBeGreaterThan(100);
+    expect(withoutData).toEqual([]);
+  });
 
   test('has metrics that say exactly what its summary says', () => {
     const value = (name: string, labels = {}): number => valueOf(series, `atelier_${name}`, labels);

@@ -132,6 +132,18 @@ describe('a service', () => {
     expect(service.works).toHaveLength(1);
   });
 
+  test('shows those who follow a queued run how it begins and ends', async () => {
+    const service = await startService();
+    await submit(service);
+    const queued = await submit(service);
+    const view = service.service.find(queued);
+    expect(view?.state().status).toBe('queued');
+    service.works[0]?.end({ status: 'done', error: null });
+    await expect.poll(() => view?.state().status).toBe('running');
+    service.works[1]?.end({ status: 'failed', error: null });
+    await expect.poll(() => view?.state().status).toBe('failed');
+  });
+
   test('begins runs in their order, so many at once', async () => {
     const service = await startService({ concurrentRuns: 2, maxQueued: 8 });
     const names = [

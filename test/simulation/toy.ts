@@ -116,7 +116,7 @@ export class ToyPool implements Compute {
       const values = new Float32Array(weights.values);
       const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
       const figures = gradientOfNode(batches, out, gradientOf, () => new Float32Array(out.length));
-      return { ...figures, computeMs, fallback: null, retries: 0 };
+      return { ...figures, computeMs, fallback: null, retries: 0, slot: 0, endedAt: 0 };
     });
 
   evaluate: Compute['evaluate'] = ({ run, weights, rows }) =>
@@ -124,6 +124,8 @@ export class ToyPool implements Compute {
       ...toyEvaluation(new Float32Array(weights.values), rows, this.rowsOf(run)),
       computeMs,
       retries: 0,
+      slot: 0,
+      endedAt: 0,
     }));
 
   prepare: Compute['prepare'] = () => this.run(() => ({ fingerprint: FINGERPRINT, fallback: null }));

@@ -89,6 +89,28 @@ export class Prometheus {
     return data?.result ?? [];
   }
 
+  /**
+   * Those of these queries that Prometheus has no sample for, after it has been given time.
+   * @returns what asked and the query
+   */
+  async withoutData(
+    queries: readonly { readonly panel: string; readonly expr: string }[],
+  ): Promise<string[]> {
+    let missing: string[] = [];
+    const ask = async (): Promise<boolean> => {
+      const answers = await Promise.all(
+        queries.map(async ({ panel, expr }) => ({
+          what: `${panel}: ${expr}`,
+          samples: (await this.query(expr)).length,
+        })),
+      );
+      missing = answers.filter(({ samples }) => samples === 0).map(({ what }) => what);
+      return missing.length === 0;
+    };
+    await this.until(ask).catch(() => undefined);
+    return missing;
+  }
+
   /** The names and labels of alerts that fire. */
   firing(): Promise<readonly Sample[]> {
     return this.query('ALERTS{alertstate="firing"}');

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { dashboardFiles } from '../../deploy/grafana/dashboards.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
+import { dashboards, filledIn, panelsOf, type Dashboard } from '../support/dashboards.js';
 import { metricNames } from '../support/metric-names.js';
 
 /** Prometheus' own. */
@@ -14,47 +15,10 @@ const OF_THE_PROCESS = /^atelier_(process|nodejs)_/;
 const METRICS = await metricNames();
 const GRAFANA = join(PROJECT_ROOT, 'deploy', 'grafana');
 
-/** What Grafana reads, as far as it is looked at here. */
-interface Panel {
-  readonly id: number;
-  readonly type: string;
-  readonly title: string;
-  readonly description?: string;
-  readonly datasource?: { readonly uid: string };
-  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
-  readonly fieldConfig?: { readonly defaults: { readonly unit?: string } };
-  readonly targets?: readonly {
-    readonly refId: string;
-    readonly expr: string;
-    readonly datasource?: unknown;
-  }[];
-  readonly panels?: readonly Panel[];
-}
-interface Dashboard {
-  readonly uid: string;
-  readonly title: string;
-  readonly description: string;
-  readonly tags: readonly string[];
-  readonly panels: readonly Panel[];
-  readonly links: readonly { readonly tags: readonly string[]; readonly includeVars: boolean }[];
-  readonly templating: { readonly list: readonly { readonly name: string; readonly query: unknown }[] };
-  readonly annotations: { readonly list: readonly { readonly name: string; readonly expr: string }[] };
-}
-
-const dashboards = readdirSync(join(GRAFANA, 'dashboards')).map((name): [string, Dashboard] => [
-  name,
-  JSON.parse(readFileSync(join(GRAFANA, 'dashboards', name), 'utf8')) as Dashboard,
-]);
-const panelsOf = ({ panels }: Dashboard): Panel[] =>
-  panels.flatMap((panel) => [panel, ...(panel.panels ?? [])]).filter(({ type }) => type !== 'row');
 const queriesOf = (dashboard: Dashboard): string[] => [
   ...panelsOf(dashboard).flatMap(({ targets }) => (targets ?? []).map(({ expr }) => expr)),
   ...dashboard.annotations.list.map(({ expr }) => expr),
 ];
-
-/** As Grafana would ask, with its variables filled in. */
-const filledIn = (expr: string): string =>
-  expr.replaceAll('$__rate_interval', '1m').replaceAll(/"\$[a-z]+"/g, '".*"');
 
 /** The names of metrics in a query. */
 function metricsOf(expr: string): string[] {

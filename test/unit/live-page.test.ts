@@ -1,7 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { EventStreamParser } from '../../coordinator/live/page/event-stream.js';
 import { Curve, History, MAX_CURVE_POINTS, TIMELINE_MS } from '../../coordinator/live/page/history.js';
-import { distinctWorkers, type RunState, type WorkerFigures } from '../../coordinator/live/page/state.js';
+import {
+  distinctWorkers,
+  inOrder,
+  type RunState,
+  type WorkerFigures,
+} from '../../coordinator/live/page/state.js';
 
 describe('the parser of server-sent events', () => {
   const stream = ': hello\nretry: 100\n\nevent: run\ndata: {"a":\ndata: 1}\n\nid: 7\ndata:x\r\n\r\ndata\r\r';
@@ -30,6 +35,16 @@ describe('the parser of server-sent events', () => {
     const line = `data: ${'x'.repeat(1_000_000)}\n`;
     expect(() => Array.from({ length: 9 }, () => parser.push(line))).toThrow('too long');
   });
+});
+
+test('the list of runs has those in work first, then the queue in its order, then what is over', () => {
+  const names = ['3-done', '1-running', '4-queued', '2-failed', '5-queued', '6-waiting'];
+  const runs = names.map((name) => ({ name, status: name.slice(2) as RunState['status'], progress: 0 }));
+  expect(inOrder(runs).map(({ name }) => name)).toEqual([
+    ...['6-waiting', '1-running'],
+    ...['4-queued', '5-queued'],
+    ...['3-done', '2-failed'],
+  ]);
 });
 
 describe('a live curve', () => {

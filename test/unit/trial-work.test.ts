@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Bitmap } from '../../shared/bitmap.js';
+import { hostTimeMs } from '../../shared/clock.js';
 import type { ExchangeGuest } from '../../shared/exchange.js';
 import { bytesOf } from '../../shared/protocol/frame.js';
 import type { CoordinatorToWorker, RunSpec, WorkerToCoordinator } from '../../shared/protocol/messages.js';
@@ -52,7 +53,7 @@ class Exchange implements ExchangeGuest {
   }
 }
 
-function workOf({ exchange = null, ensure = () => Promise.resolve() }: WorkOptions): {
+function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC }: WorkOptions): {
   work: TrialWork;
   computedWith: number[][];
   sent: { partial: Partial; payload: number }[];
@@ -63,7 +64,10 @@ function workOf({ exchange = null, ensure = () => Promise.resolve() }: WorkOptio
     slots: 1,
     gradient: ({ weights }) => {
       computedWith.push([...new Float32Array(weights.values)]);
-      return Promise.resolve({ lossSum: 1, correct: 1, computeMs: 1, retries: 0, fallback: null });
+      return Promise.resolve({
+        ...{ lossSum: 1, correct: 1, computeMs: 1, retries: 0, fallback: null },
+        ...{ slot: 3, endedAt: hostTimeMs() },
+      });
     },
     evaluate: () => Promise.reject(new Error('nothing is evaluated')),
     prepare: () => Promise.reject(new Error('nothing is prepared')),
@@ -73,7 +77,7 @@ function workOf({ exchange = null, ensure = () => Promise.resolve() }: WorkOptio
   };
   const work = new TrialWork(
     {
-      ...{ run: 0, era: 1, spec: SPEC, pool, exchange, send, memory: {} as RunMemory },
+      ...{ run: 0, era: 1, spec, pool, exchange, send, memory: {} as RunMemory },
       store: { ensure } as unknown as RowUser,
       buffers: new BufferPool(3, 2),
       sendInPlace: (message, payload) => {
@@ -96,6 +100,7 @@ function workOf({ exchange = null, ensure = () => Promise.resolve() }: WorkOptio
 interface WorkOptions {
   readonly exchange?: ExchangeGuest | null;
   readonly ensure?: () => Promise<void>;
+  readonly spec?: RunSpec;
 }
 
 test("a shard's second lease waits for its rows too", async () => {
@@ -120,6 +125,19 @@ test('without an exchange everything is sent', async () => {
   await work.compute(0, SHARD);
   expect(computedWith).toEqual([[1, 2, 3]]);
   expect(sent).toMatchObject([{ partial: { leftAt: null }, payload: 12 }]);
+});
+
+test('says when its tasks were computed where the run wants to know, and nothing of it elsewhere', async () => {
+  for (const [spec, tasks] of [
+    [{ ...SPEC, timed: true }, [{ slot: 3, computeMs: 1, endedMsAgo: expect.any(Number) as number }]],
+    [SPEC, undefined],
+  ] as const) {
+    const { work, sent } = workOf({ spec });
+    work.open(step(0, false), WEIGHTS);
+    await work.compute(0, SHARD);
+    expect(sent[0]?.partial.tasks).toEqual(tasks);
+    for (const { endedMsAgo } of sent[0]?.partial.tasks ?? []) expect(endedMsAgo).toBeGreaterThanOrEqual(0);
+  }
 });
 
 test('in an exchange parameters are found and gradients left', async () => {

@@ -47,6 +47,13 @@ function item(line: LogLine): HTMLLIElement {
 function detailsOf(line: LogLine): string {
   return Object.entries(line)
     .filter(([name, value]) => name !== 'time' && name !== 'type' && value !== null)
-    .map(([name, value]) => `  ${name}: ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .map(([name, value]) => `  ${name}: ${textOf(value)}`)
     .join('');
+}
+
+function textOf(value: unknown): string {
+  if (typeof value === 'string') return value;
+  // Durations come with all their digits.
+  if (typeof value === 'number' && !Number.isInteger(value)) return String(Number(value.toPrecision(4)));
+  return JSON.stringify(value);
 }

@@ -2,9 +2,9 @@
 import { Api, ApiError } from './api.js';
 import { byId, setText, setTone } from './dom.js';
 import { follow, type Link } from './follow.js';
-import { chosenRun, inOrder, RunList } from './run-list.js';
+import { chosenRun, RunList } from './run-list.js';
 import { RunView } from './run-view.js';
-import { isOver, type RunLine } from './state.js';
+import { inOrder, isOver, type RunLine } from './state.js';
 
 const LIST_INTERVAL_MS = 3_000;
 

@@ -1,13 +1,7 @@
 import { make, setText, setTone } from './dom.js';
-import { isOver, toneOf, type RunLine } from './state.js';
+import { toneOf, type RunLine } from './state.js';
 
 const MAX_RUNS = 50;
-
-/** Those that go on first, then the newest: names begin with the time. */
-export const inOrder = (runs: readonly RunLine[]): RunLine[] =>
-  [...runs].sort(
-    (a, b) => Number(isOver(a.status)) - Number(isOver(b.status)) || b.name.localeCompare(a.name, 'en'),
-  );
 
 interface Item {
   readonly item: HTMLLIElement;

@@ -102,6 +102,7 @@ export class RunView {
     if (run === null) return;
     const now = Date.now();
     this.section.hidden = false;
+    this.section.dataset['status'] = run.status;
     setText(this.name, run.name);
     setText(this.status, run.status);
     setTone(this.status, toneOf(run.status));
@@ -170,7 +171,8 @@ function workersTable(): LiveTable<WorkerFigures> {
 }
 
 /** What is lost, came back or is over, in one line. */
-function noteOf({ workers, counts }: RunState): string {
+function noteOf({ status, workers, counts }: RunState): string {
+  if (status === 'queued') return 'It waits for its turn. The page shows it as soon as it begins.';
   const lost = workers.filter(({ state }) => state === 'lost').map(({ name }) => name);
   const all = [
     lost.length > 0 ? `not connected: ${lost.join(', ')}` : '',

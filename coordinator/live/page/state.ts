@@ -20,6 +20,17 @@ export type Tone = 'good' | 'warn' | 'bad' | 'calm';
 export const isOver = (status: RunStatus): boolean =>
   status === 'done' || status === 'failed' || status === 'stopped';
 
+/** In work, in the queue, over. */
+const placeOf = ({ status }: RunLine): number => (isOver(status) ? 2 : status === 'queued' ? 1 : 0);
+
+/** Those in work first, then the queue in its order, then those that are over. The newest first else: names begin with the time. */
+export const inOrder = (runs: readonly RunLine[]): RunLine[] =>
+  [...runs].sort((a, b) => {
+    const place = placeOf(a);
+    const byName = a.name.localeCompare(b.name, 'en');
+    return place - placeOf(b) || (place === 1 ? byName : -byName);
+  });
+
 export function toneOf(status: string): Tone {
   switch (status) {
     case 'done':

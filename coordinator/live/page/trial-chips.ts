@@ -15,6 +15,7 @@ export class TrialChips {
   clear(): void {
     this.hidden.clear();
     this.shown = '';
+    this.host.replaceChildren();
   }
 
   update(trials: readonly TrialState[]): void {
