@@ -15,6 +15,7 @@ const BENCHMARKS = [
   'relays',
   'trace',
   'cost',
+  'attacks',
 ] as const;
 
 const [name] = process.argv.slice(2);

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadMaterial, runOnCluster } from '../../cli/run-on-cluster.js';
+import type { SecurityFlags } from '../../cli/security.js';
 import { Terminal } from '../../cli/terminal.js';
 import { observeAll, type RunObserver } from '../../coordinator/run.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
@@ -57,11 +58,13 @@ const ENOUGH = new AtelierError('stopped', 'that is enough');
 /**
  * Trains in this process as `atelier train` does and returns the summary; throws when the run does not end well.
  * @param isEnough asked after each step: whether the run may be stopped before its time
+ * @param flags of the coordinator's door
  */
 export async function trainHere(
   settings: Partial<RunConfig>,
   observer: Partial<RunObserver> = {},
   isEnough: () => boolean = () => false,
+  flags: SecurityFlags = {},
 ): Promise<Summary> {
   const config = parseRunConfig(settings);
   const material = await loadMaterial(config, process.env);
@@ -71,7 +74,7 @@ export async function trainHere(
     const { end, run } = await runOnCluster({
       config,
       material,
-      flags: {},
+      flags,
       env: process.env,
       terminal: new Terminal({ stream: process.stderr, quiet: true, config }),
       observe: (stop) => {

@@ -169,6 +169,17 @@ describe('a worker that is in', () => {
     expect({ count: message.count, payload: [...payload] }).toEqual({ count: 3, payload: bytes });
   });
 
+  test('gets no rows of a run it does not compute for', async () => {
+    const { url } = await startCoordinator(folder, { minWorkers: 2 });
+    const client = await Client.join(url);
+    client.send({ type: 'need-rows', run: 1 }, Bitmap.of(29, [1, 7]).bytes);
+    client.send({ type: 'need-rows', run: 0 }, Bitmap.of(29, [5]).bytes);
+    // Answered in order: rows of the other run would come first.
+    const { message, payload } = await client.next('rows');
+    expect(message).toMatchObject({ run: 0, count: 1 });
+    expect([...new Uint32Array(payload.slice(0, 4).buffer)]).toEqual([5]);
+  });
+
   test('and is lost in a run that has begun: what it held is leased to another at once', async () => {
     const coordinator = await startCoordinator(folder);
     const [first, second] = [await Client.enlist(coordinator.url), await Client.enlist(coordinator.url)];

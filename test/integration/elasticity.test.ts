@@ -50,6 +50,20 @@ describe('a worker whose connection broke', () => {
     expect(first.socket.readyState).toBe(first.socket.OPEN);
   });
 
+  test('and comes with a credential that was used already is a new worker: replaying one takes nothing over', async () => {
+    const { url } = await startCoordinator(folder, { minWorkers: 2 });
+    const first = await Client.open(url);
+    first.send(HELLO);
+    const { credential } = (await first.next('welcome')).message;
+    const again = await Client.return(url, credential);
+    await again.next('welcome');
+    const thief = await Client.return(url, credential);
+    const welcome = (await thief.next('welcome')).message;
+    expect(welcome.resumed).toBe(false);
+    expect(welcome.credential.worker).not.toBe(credential.worker);
+    expect(again.socket.readyState).toBe(again.socket.OPEN);
+  });
+
   test('is fenced off with 4409 on its old connection when it comes back', async () => {
     const { url } = await startCoordinator(folder, { minWorkers: 2 });
     const first = await Client.open(url);
