@@ -9,8 +9,11 @@ import { parseListen } from '../shared/listen.js';
 import { RunsFolder } from '../coordinator/service/runs-folder.js';
 import { CONCURRENT_RUNS, MAX_QUEUED_RUNS, RunService } from '../coordinator/service/service.js';
 import { systemClock } from '../shared/clock.js';
+import { FASHION_MNIST } from '../shared/dataset/fashion-mnist.js';
 import { ExitCode } from '../shared/errors.js';
+import { MAX_SLOTS, MAX_WORKERS } from '../shared/protocol/limits.js';
 import { executeRun } from './execute-run.js';
+import { LocalWorkers, slotsOfEach } from './local-workers.js';
 import { addLogOption, openLog, type LogFlags } from './log.js';
 import { addMetricsOptions, coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { parseCount } from './numbers.js';
@@ -24,6 +27,8 @@ interface CoordinatorFlags extends SecurityFlags, MetricsFlags, LogFlags {
   readonly runs: string;
   readonly concurrentRuns: string;
   readonly queue: string;
+  readonly workers: string;
+  readonly slots?: string;
 }
 
 export function addCoordinatorCommand(program: Command): void {
@@ -41,7 +46,9 @@ export function addCoordinatorCommand(program: Command): void {
         .default('runs'),
     )
     .option('--concurrent-runs <n>', 'runs at the same time', String(CONCURRENT_RUNS))
-    .option('--queue <n>', 'runs that may wait', String(MAX_QUEUED_RUNS));
+    .option('--queue <n>', 'runs that may wait', String(MAX_QUEUED_RUNS))
+    .option('--workers <n>', 'worker processes to start on this machine', '0')
+    .option('--slots <n>', 'slots of each of them (default: the cores, shared out)');
   addSecurityOptions(command);
   addMetricsOptions(command);
   addLogOption(command);
@@ -56,9 +63,12 @@ export function addCoordinatorCommand(program: Command): void {
 async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
   const concurrentRuns = parseCount('--concurrent-runs', flags.concurrentRuns, 1, MAX_CONCURRENT_RUNS);
   const maxQueued = parseCount('--queue', flags.queue, 0, MOST_QUEUED_RUNS);
+  const local = parseCount('--workers', flags.workers, 0, MAX_WORKERS);
+  const slots =
+    flags.slots === undefined ? slotsOfEach(local) : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
   const listen = parseListen(flags.listen);
   const clock = systemClock;
-  const { security } = await serverSecurity(listen, flags, env, clock);
+  const { security, localToken } = await serverSecurity(listen, flags, env, clock);
   const say = (line: string): boolean => process.stdout.write(`${line}\n`);
   const log = await openLog(flags);
   const folder = RunsFolder.open(flags.runs);
@@ -82,11 +92,18 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
     });
     say(`Coordinator at ${server.url}, runs in ${folder.path}`);
     const targets = targetFile(flags, server, cluster, (message) => say(`metrics: ${message}`));
+    const workers = new LocalWorkers({
+      ...{ count: local, slots, url: server.url, token: localToken, log },
+      ...{ dataset: FASHION_MNIST.name, dataDir: null },
+      onRestart: (name, how) => say(`worker ${name} ${how}: started again`),
+      onDeath: (name, how) => say(`worker ${name} ${how}: not started again`),
+    });
     service.pump();
     await asked();
     say('Stopping ... (once more to quit at once)');
     const left = await service.stop();
-    // Workers are not sent home: they wait for the next coordinator.
+    await workers.dismiss();
+    // Other workers are not sent home: they wait for the next coordinator.
     await server.close();
     targets?.close();
     metrics.close();

@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { Log } from './log.js';
+import { availableCores } from './numbers.js';
 import { ExitCode } from '../shared/errors.js';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
@@ -29,6 +30,10 @@ export interface LocalWorkersOptions {
   readonly onDeath: (name: string, how: string) => void;
 }
 
+/** Slots of each of so many local workers, unless it is said: the cores, shared out. */
+export const slotsOfEach = (count: number): number =>
+  Math.max(1, Math.floor(availableCores() / Math.max(1, count)));
+
 /** One local worker: the process that is it now, and when it was started again. */
 interface LocalWorker {
   readonly name: string;
@@ -36,7 +41,7 @@ interface LocalWorker {
   restarts: number[];
 }
 
-/** The worker processes that `atelier train` starts on this machine. They end with it, even when it is killed. */
+/** The worker processes that `atelier train` and `atelier coordinator` start on this machine. They end with it, even when it is killed. */
 export class LocalWorkers {
   private readonly options: LocalWorkersOptions;
   private readonly workers: LocalWorker[];
@@ -70,6 +75,13 @@ export class LocalWorkers {
     await Promise.all(alive.map((child) => new Promise((resolve) => child.once('exit', resolve))));
     clearTimeout(timer);
     return this.obituaries;
+  }
+
+  /** Tells all to leave, and waits until they have. */
+  async dismiss(): Promise<void> {
+    this.expected = true;
+    for (const { child } of this.workers) child.kill('SIGTERM');
+    await this.exited();
   }
 
   private fork(name: string): ChildProcess {

@@ -20,7 +20,7 @@ import { loadDataset, type Dataset } from '../shared/dataset/load.js';
 import { AtelierError, ExitCode } from '../shared/errors.js';
 import { compileModel, type CompiledModel } from '../shared/models/compile.js';
 import { loadTopology } from '../shared/models/topology.js';
-import { LocalWorkers } from './local-workers.js';
+import { LocalWorkers, slotsOfEach } from './local-workers.js';
 import type { Log } from './log.js';
 import { coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { availableCores } from './numbers.js';
@@ -175,7 +175,7 @@ export const modelName = (config: RunConfig): string =>
 function clusterSize(config: RunConfig): { local: number; slots: number; minWorkers: number } {
   const cores = availableCores();
   const local = config.workers === 'auto' ? cores : config.workers;
-  const slots = config.slots ?? Math.max(1, Math.floor(cores / Math.max(1, local)));
+  const slots = config.slots ?? slotsOfEach(local);
   const minWorkers = config.minWorkers ?? Math.max(1, local);
   return { local, slots, minWorkers };
 }

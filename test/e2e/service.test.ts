@@ -97,7 +97,8 @@ describe('a coordinator with one run in work and two in its queue', () => {
     expect(await second.atelier.exit).toMatchObject({ code: 4 });
     expect(readdirSync(join(runs, begun))).not.toContain('summary.json');
 
-    const third = await serve(listen);
+    // This one starts a worker of its own.
+    const third = await serve(listen, '--workers', '1', '--slots', '1');
     const { stdout } = await ended(new Atelier(['logs', begun, '-f'], env));
     expect(stdout).toMatch(/ended status=done/);
     const status = (name: string): Promise<string> => third.state(name).then((state) => state.status);
@@ -105,6 +106,10 @@ describe('a coordinator with one run in work and two in its queue', () => {
     const table = await ended(new Atelier(['status'], env));
     for (const name of names) expect(table.stdout).toMatch(new RegExp(`${name} .*done .*100 %`));
     expect(events(begun, 'resumed')).toBe(2);
+    const joined = names
+      .flatMap((name) => readLines(join(runs, name), 'events.jsonl'))
+      .map(({ name }) => name);
+    expect(joined).toContain('local-0');
 
     // The same worker, all the time.
     expect(worker.child.exitCode).toBeNull();
