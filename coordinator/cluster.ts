@@ -606,7 +606,9 @@ export class Cluster implements SessionListener {
     }
     const place = tenant.placeFor(message);
     try {
+      const from = this.trace?.now() ?? 0;
       if (place !== null) gradients.read(message.leftAt, place.bytes);
+      this.trace?.did('read', from, { trial: message.trial });
       return place;
     } catch (error) {
       place?.giveBack();

@@ -150,9 +150,12 @@ export class Session {
 
   /** What is sent within the action goes out in one piece. */
   together(action: () => void): void {
-    this.stream?.cork();
+    const { stream, traced, listener } = this;
+    stream?.cork();
     action();
-    this.stream?.uncork();
+    const from = listener.trace?.now() ?? 0;
+    stream?.uncork();
+    if (traced !== undefined) listener.trace?.did('write', from, { worker: traced.name });
   }
 
   send(message: CoordinatorToWorker, ...payload: Uint8Array[]): void {
