@@ -6,8 +6,7 @@ import { isIP } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
 import * as x509 from '@peculiar/x509';
 import { AtelierError, messageOf } from '../../shared/errors.js';
-import { writeFileAtomic } from '../files.js';
-import { PRIVATE_FILE_MODE, type ClusterFolder } from './cluster-folder.js';
+import { writePrivateFile, writePublicFile, type ClusterFolder } from './cluster-folder.js';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const CA_DAYS = 3_650;
@@ -59,8 +58,8 @@ export async function ensureAuthority(folder: ClusterFolder, now: number): Promi
     ],
   });
   const made = { certificate: `${certificate.toString('pem')}\n`, key: await privateKeyPem(keys.privateKey) };
-  writeFileAtomic(folder.caKey, made.key, PRIVATE_FILE_MODE);
-  writeFileAtomic(folder.caCertificate, made.certificate);
+  writePrivateFile(folder, folder.caKey, made.key);
+  writePublicFile(folder, folder.caCertificate, made.certificate);
   return made;
 }
 
@@ -81,8 +80,8 @@ export async function ensureServerCertificate(
     if (isGood(present.certificate, authority.certificate, wanted, now)) return present;
   }
   const made = await issue(authority, 'Atelier coordinator', wanted, x509.ExtendedKeyUsage.serverAuth, now);
-  writeFileAtomic(folder.serverKey, made.key, PRIVATE_FILE_MODE);
-  writeFileAtomic(folder.serverCertificate, made.certificate);
+  writePrivateFile(folder, folder.serverKey, made.key);
+  writePublicFile(folder, folder.serverCertificate, made.certificate);
   return made;
 }
 

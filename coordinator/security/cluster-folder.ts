@@ -1,10 +1,12 @@
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, lchownSync, mkdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { AtelierError, messageOf } from '../../shared/errors.js';
+import { writeFileAtomic, type Owner } from '../files.js';
 
 /** For the owner alone. */
 export const PRIVATE_FILE_MODE = 0o600;
+const PUBLIC_FILE_MODE = 0o666;
 const PRIVATE_FOLDER_MODE = 0o700;
 
 /** Where a cluster keeps its CA, its certificate and the hashes of its tokens. */
@@ -31,10 +33,11 @@ export function clusterFolderPath(stateDir: string | undefined, env: NodeJS.Proc
 export function openClusterFolder(path: string): ClusterFolder {
   const tokens = join(path, 'tokens');
   try {
-    for (const folder of [path, tokens]) {
-      mkdirSync(folder, { recursive: true, mode: PRIVATE_FOLDER_MODE });
-      chmodSync(folder, PRIVATE_FOLDER_MODE);
-    }
+    mkdirSync(path, { recursive: true, mode: PRIVATE_FOLDER_MODE });
+    chmodSync(path, PRIVATE_FOLDER_MODE);
+    const isNew = mkdirSync(tokens, { recursive: true, mode: PRIVATE_FOLDER_MODE }) !== undefined;
+    const owner = ownerFor(path);
+    if (isNew && owner !== null) lchownSync(tokens, owner.uid, owner.gid);
   } catch (cause) {
     throw new AtelierError(
       'usage',
@@ -50,4 +53,21 @@ export function openClusterFolder(path: string): ClusterFolder {
     serverKey: join(path, 'server-key.pem'),
     tokens,
   };
+}
+
+/** Writes a file of the folder that its owner alone can read. */
+export function writePrivateFile(folder: ClusterFolder, path: string, contents: string): void {
+  writeFileAtomic(path, contents, PRIVATE_FILE_MODE, ownerFor(folder.path));
+}
+
+/** Writes a file of the folder that holds no secret. */
+export function writePublicFile(folder: ClusterFolder, path: string, contents: string): void {
+  writeFileAtomic(path, contents, PUBLIC_FILE_MODE, ownerFor(folder.path));
+}
+
+/** What root writes belongs to whom the folder belongs to: a coordinator that runs as that user must be able to read it. */
+function ownerFor(path: string): Owner | null {
+  if (process.getuid?.() !== 0) return null;
+  const { uid, gid } = statSync(path);
+  return { uid, gid };
 }

@@ -4,9 +4,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { AtelierError, messageOf } from '../../shared/errors.js';
 import { formatJoinToken, isTokenId, parseJoinToken, SCOPES, type Scope } from '../../shared/join-token.js';
-import { writeFileAtomic } from '../files.js';
 import { WRONG_TOKEN, type Authenticator, type Denial, type Grant } from './authenticator.js';
-import { PRIVATE_FILE_MODE, type ClusterFolder } from './cluster-folder.js';
+import { writePrivateFile, type ClusterFolder } from './cluster-folder.js';
 
 /** The most tokens of a cluster: listing them stays quick. */
 const MAX_TOKENS = 10_000;
@@ -135,7 +134,7 @@ export class TokenStore implements Authenticator {
 
   private write(token: StoredToken): void {
     try {
-      writeFileAtomic(this.file(token.id), `${JSON.stringify(token, null, 2)}\n`, PRIVATE_FILE_MODE);
+      writePrivateFile(this.folder, this.file(token.id), `${JSON.stringify(token, null, 2)}\n`);
     } catch (cause) {
       throw new AtelierError('usage', `cannot write the token: ${messageOf(cause)}`, { cause });
     }

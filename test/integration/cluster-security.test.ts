@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, copyFileSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect, type PeerCertificate } from 'node:tls';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -160,6 +160,28 @@ describe('the certificate', () => {
         return shown();
       })
       .toBe(fingerprint(other.serverCertificate));
+  });
+});
+
+describe.skipIf(process.getuid?.() !== 0)('a cluster folder of another user', () => {
+  test('holds nothing that this user cannot read, when root makes tokens and certificates in it', async () => {
+    const user = 12_345;
+    const path = newFolder();
+    openClusterFolder(path);
+    chownSync(path, user, user);
+    chownSync(join(path, 'tokens'), user, user);
+    const folder = openClusterFolder(path);
+    await ensureServerCertificate(folder, [], Date.now());
+    const store = new TokenStore(folder, () => Date.now());
+    const [kept, revoked] = [0, 1].map(() =>
+      store.create({ scope: 'worker', note: '', lifetimeMs: null }, null),
+    );
+    store.revoke(revoked?.stored.id ?? '');
+    const files = readdirSync(path, { recursive: true, encoding: 'utf8' });
+    expect(files).toContain(`tokens/${kept?.stored.id ?? ''}.json`);
+    expect(files.map((file) => [file, lstatSync(join(path, file)).uid])).toEqual(
+      files.map((file) => [file, user]),
+    );
   });
 });
 

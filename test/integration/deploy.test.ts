@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -122,3 +122,18 @@ describe('compose.yaml', () => {
 test('the Slurm script is one that bash understands', () => {
   execFileSync('bash', ['-n', join(DEPLOY, 'slurm', 'atelier.sbatch')]);
 });
+
+/** In tenths of systemd's measure, from 0 (closed) to 10 (wide open). */
+const MOST_EXPOSURE = 20;
+const canJudge = spawnSync('systemd-analyze', ['security', '--offline=yes', '--help']).status === 0;
+
+test.skipIf(!canJudge).each(['atelier-coordinator', 'atelier-worker'])(
+  'systemd finds %s.service hardened',
+  (unit) => {
+    const args = ['security', '--offline=yes', `--threshold=${MOST_EXPOSURE}`, '--no-pager'];
+    const path = join(DEPLOY, 'systemd', `${unit}.service`);
+    const { status, stdout } = spawnSync('systemd-analyze', [...args, path], { encoding: 'utf8' });
+    expect(stdout).toContain('Overall exposure level');
+    expect(status).toBe(0);
+  },
+);
