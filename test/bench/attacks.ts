@@ -18,8 +18,8 @@ import { circumstances, publish } from './results.js';
 import { median, trainHere } from './train-here.js';
 
 const BATCH = 256;
-const ROUNDS = 3;
-const WINDOW_MS = 3_000;
+const ROUNDS = 5;
+const WINDOW_MS = 2_000;
 const WARM_STEPS = 200;
 /** More than fit into the time. */
 const EPOCHS = 10_000;
