@@ -1,8 +1,9 @@
 /**
  * `npm run containers`: builds the image from deploy/docker/Dockerfile and trains in it: a coordinator and two workers in
  * containers with addresses of their own, as nobody special, on file systems that they cannot change, over TLS and with
- * a token. The weights must be those of a run on this machine. Needs podman with netavark and aardvark-dns, and runc; ATELIER_BUILD_FLAGS adds flags to
- * `podman build` (volumes with the settings of a mirror, say), `-- --no-build` takes the image that is there.
+ * a token. The weights must be those of a run on this machine. Needs podman with netavark and aardvark-dns, and runc.
+ * ATELIER_BUILD_FLAGS adds flags to `podman build`: where npm or pip need settings to reach their registries, the build needs the same
+ * (`-v $HOME/.config/pip/pip.conf:/etc/pip.conf:ro`). `-- --no-build` takes the image that is there.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
