@@ -16,7 +16,7 @@ type Bundle = Partial<Recipe> & {
 
 const BUNDLES = {
   none: {},
-  /** What gets the most out of 15 minutes of training on two cores. */
+  /** What gets the most out of 15 to 20 minutes of training on two cores. */
   best: {
     model: 'resnet',
     epochs: 19,
