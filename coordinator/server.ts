@@ -22,6 +22,7 @@ import {
   MAX_PENDING_HANDSHAKES,
   MAX_REQUEST_HEADER_BYTES,
   MAX_WORKERS,
+  SHORT_SESSION_MS,
   SUBPROTOCOL,
   TOKEN_CHECK_INTERVAL_MS,
 } from '../shared/protocol/limits.js';
@@ -92,7 +93,13 @@ export class CoordinatorServer {
       maxPayload: MAX_FRAME_BYTES,
       handleProtocols: () => SUBPROTOCOL,
     });
-    this.http.on('connection', (socket: Socket) => this.onConnection(socket));
+    // Who is cut here has cost no TLS handshake yet: Node's own listeners begin it.
+    const listeners = this.http.listeners('connection') as ((socket: Socket) => void)[];
+    this.http.removeAllListeners('connection');
+    this.http.on('connection', (socket: Socket) => {
+      if (!this.onConnection(socket)) return;
+      for (const listener of listeners) listener.call(this.http, socket);
+    });
     this.http.on('upgrade', (request, socket, head) => this.onUpgrade(request, socket, head));
   }
 
@@ -178,13 +185,16 @@ export class CoordinatorServer {
     );
   }
 
-  /** From here a peer has a place and a time limit until its request has come and been let through. */
-  private onConnection(socket: Socket): void {
+  /**
+   * From here a peer has a place and a time limit until its request has come and been let through.
+   * @returns false for one that has been cut at once
+   */
+  private onConnection(socket: Socket): boolean {
     const address = socket.remoteAddress ?? '';
     const leave = this.admission.enter(address);
     if (leave === null) {
       socket.destroy();
-      return;
+      return false;
     }
     const key = peerOf(socket);
     const cancelDeadline = this.options.clock.after(HANDSHAKE_TIMEOUT_MS, () => socket.destroy());
@@ -194,7 +204,16 @@ export class CoordinatorServer {
       this.awaiting.delete(key);
     };
     this.awaiting.set(key, done);
-    socket.once('close', done);
+    socket.once('close', () => {
+      if (this.awaiting.get(key) === done) this.cameToNothing(address);
+      done();
+    });
+    return true;
+  }
+
+  private cameToNothing(address: string): void {
+    // Where nobody has to show a token, whoever comes is welcome.
+    if (this.options.security.authenticator !== null) this.admission.cameToNothing(address);
   }
 
   private onRequest(request: IncomingMessage, response: ServerResponse): void {
@@ -213,6 +232,7 @@ export class CoordinatorServer {
 
   private onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy());
+    const address = request.socket.remoteAddress ?? '';
     const answer = this.admit(request);
     if ('status' in answer) {
       refuse(socket, answer.status, answer.message);
@@ -220,14 +240,13 @@ export class CoordinatorServer {
     }
     this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
       this.awaiting.get(peerOf(request.socket))?.();
-      const session = new Session(
-        webSocket,
-        this.options.listener,
-        this.options.clock,
-        request.socket.remoteAddress,
-        socket,
-      );
+      const session = new Session(webSocket, this.options.listener, this.options.clock, address, socket);
       this.takeLargeFrames(socket, webSocket, session);
+      this.admission.cameIn(address);
+      const openedAt = this.options.clock.now();
+      webSocket.once('close', () => {
+        if (this.options.clock.now() - openedAt < SHORT_SESSION_MS) this.cameToNothing(address);
+      });
       if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });
   }

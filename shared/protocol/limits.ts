@@ -46,6 +46,15 @@ export const MAX_REQUEST_HEADER_BYTES = 8 * 1024;
 export const MAX_REFUSED_LOGINS = 30;
 /** ... and after that one in this time. */
 export const LOGIN_REFILL_MS = 1_000;
+/**
+ * Connections of one address that may come to nothing, one after the other: closed before a token was shown, or soon after. Further ones
+ * are cut as they come, before they cost a TLS handshake.
+ */
+export const MAX_FRUITLESS_CONNECTIONS = 128;
+/** After so long it may have one more. */
+export const FRUITLESS_REFILL_MS = 200;
+/** A worker that leaves within this time has come for nothing. */
+export const SHORT_SESSION_MS = 5_000;
 /** How often the tokens of open connections are checked again. */
 export const TOKEN_CHECK_INTERVAL_MS = 5_000;
 

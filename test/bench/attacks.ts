@@ -34,10 +34,10 @@ const RATES: Readonly<Record<string, number>> = {
 const MOST_COST = 0.1;
 /** Those with a good token are let in as what they are: workers; their connections must come to nothing else. */
 const GOOD_TOKEN: Readonly<Record<string, readonly string[]>> = {
-  'first frame too large': ['4400'],
+  'first frame too large': ['4400', 'left'],
   'credential made up': ['left'],
   'rows of another run': ['left'],
-  'garbage for a frame': ['4400'],
+  'garbage for a frame': ['4400', 'left'],
 };
 const REFUSED = ['400', '401', '403', '404', '421', '503', 'cut', 'left', 'held open'];
 

@@ -11,8 +11,10 @@ import { openClusterFolder } from '../../coordinator/security/cluster-folder.js'
 import { parseJoinToken } from '../../shared/join-token.js';
 import {
   CloseCode,
+  FRUITLESS_REFILL_MS,
   HANDSHAKE_TIMEOUT_MS,
   LOGIN_REFILL_MS,
+  MAX_FRUITLESS_CONNECTIONS,
   MAX_GREETING_BYTES,
   MAX_PENDING_PER_ADDRESS,
   MAX_REFUSED_LOGINS,
@@ -336,6 +338,30 @@ describe('what a peer without a token can cost is bounded:', () => {
     expect((await ask(door, { headers: bearer(token) })).status).toBe(101);
   });
 
+  test.each([
+    ['without a token', (door: TestDoor) => ask(door).then(() => undefined)],
+    ['by workers that leave at once', (door: TestDoor) => leaveAtOnce(door)],
+  ])(
+    'connections %s: after 128 of an address they are cut as they come; later it may come again',
+    async (_name, come) => {
+      const door = await startDoor(folder);
+      let came = 0;
+      while (came <= 2 * MAX_FRUITLESS_CONNECTIONS) {
+        try {
+          await come(door);
+        } catch {
+          break;
+        }
+        came++;
+      }
+      expect(came).toBeGreaterThanOrEqual(MAX_FRUITLESS_CONNECTIONS);
+      // The door may hear of the end of the last ones a moment later.
+      expect(came).toBeLessThan(MAX_FRUITLESS_CONNECTIONS + 10);
+      door.clock.advance(Math.max(FRUITLESS_REFILL_MS, MAX_REFUSED_LOGINS * LOGIN_REFILL_MS));
+      await joinDoor(door.url, workerToken(door));
+    },
+  );
+
   test('10,000 connections leave a worker that is in undisturbed, and the door works after them', async () => {
     const door = await startDoor(folder);
     const token = workerToken(door, HOUR_MS);
@@ -350,11 +376,25 @@ describe('what a peer without a token can cost is bounded:', () => {
     socket.ping();
     await answered;
     expect(socket.readyState).toBe(WebSocket.OPEN);
-    door.clock.advance(1);
-    await joinDoor(door.url, token);
+    // As a worker does, which tries again: one connection to look at the certificate, and one to come in.
+    const comesIn = async (): Promise<boolean> => {
+      door.clock.advance(2 * FRUITLESS_REFILL_MS);
+      return joinDoor(door.url, token).then(
+        () => true,
+        () => false,
+      );
+    };
+    await expect.poll(comesIn).toBe(true);
     expect(door.doorman.joinedSessions).toHaveLength(2);
   });
 });
+
+async function leaveAtOnce(door: TestDoor): Promise<void> {
+  const { socket } = await joinDoor(door.url, workerToken(door));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.close();
+  await closed;
+}
 
 function expired(door: TestDoor): string {
   const token = workerToken(door, HOUR_MS);
