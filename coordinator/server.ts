@@ -211,6 +211,19 @@ export class CoordinatorServer {
     return true;
   }
 
+  /** Who leaves soon has come for nothing; who stays gets back what its look at our certificate has cost. */
+  private judge(webSocket: WebSocket, address: string): void {
+    let isShort = true;
+    const cancel = this.options.clock.after(SHORT_SESSION_MS, () => {
+      isShort = false;
+      this.admission.cameIn(address);
+    });
+    webSocket.once('close', () => {
+      cancel();
+      if (isShort) this.cameToNothing(address);
+    });
+  }
+
   private cameToNothing(address: string): void {
     // Where nobody has to show a token, whoever comes is welcome.
     if (this.options.security.authenticator !== null) this.admission.cameToNothing(address);
@@ -242,11 +255,7 @@ export class CoordinatorServer {
       this.awaiting.get(peerOf(request.socket))?.();
       const session = new Session(webSocket, this.options.listener, this.options.clock, address, socket);
       this.takeLargeFrames(socket, webSocket, session);
-      this.admission.cameIn(address);
-      const openedAt = this.options.clock.now();
-      webSocket.once('close', () => {
-        if (this.options.clock.now() - openedAt < SHORT_SESSION_MS) this.cameToNothing(address);
-      });
+      this.judge(webSocket, address);
       if (answer.grant !== null) this.keepChecking(webSocket, session, answer.grant);
     });
   }

@@ -98,7 +98,7 @@ export class Admission {
     this.fruitless.use(address);
   }
 
-  /** Somebody of this address was let in: the connection by which it looked at our certificate was none for nothing. */
+  /** Somebody of this address came in and stayed: the connection by which it looked at our certificate was none for nothing. */
   cameIn(address: string): void {
     this.fruitless.use(address, -1);
   }

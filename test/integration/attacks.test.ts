@@ -339,11 +339,12 @@ describe('what a peer without a token can cost is bounded:', () => {
   });
 
   test.each([
-    ['without a token', (door: TestDoor) => ask(door).then(() => undefined)],
-    ['by workers that leave at once', (door: TestDoor) => leaveAtOnce(door)],
+    ['without a token', 1, (door: TestDoor) => ask(door).then(() => undefined)],
+    // One connection to look at the certificate, and one to come in.
+    ['of workers that leave at once', 2, (door: TestDoor) => leaveAtOnce(door)],
   ])(
     'connections %s: after 128 of an address they are cut as they come; later it may come again',
-    async (_name, come) => {
+    async (_name, each, come) => {
       const door = await startDoor(folder);
       let came = 0;
       while (came <= 2 * MAX_FRUITLESS_CONNECTIONS) {
@@ -354,9 +355,9 @@ describe('what a peer without a token can cost is bounded:', () => {
         }
         came++;
       }
-      expect(came).toBeGreaterThanOrEqual(MAX_FRUITLESS_CONNECTIONS);
+      expect(came).toBeGreaterThanOrEqual(MAX_FRUITLESS_CONNECTIONS / each);
       // The door may hear of the end of the last ones a moment later.
-      expect(came).toBeLessThan(MAX_FRUITLESS_CONNECTIONS + 10);
+      expect(came).toBeLessThan(MAX_FRUITLESS_CONNECTIONS / each + 10);
       door.clock.advance(Math.max(FRUITLESS_REFILL_MS, MAX_REFUSED_LOGINS * LOGIN_REFILL_MS));
       await joinDoor(door.url, workerToken(door));
     },
