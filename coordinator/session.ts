@@ -132,10 +132,11 @@ export class Session {
     return this.state.kind === 'joined' ? this.state.worker : undefined;
   }
 
-  /** How a trace calls the worker. */
+  /** How a trace calls the worker; undefined where there is no trace. */
   private get traced(): { number: number; name: string } | undefined {
-    const { state } = this;
-    return state.kind === 'joined' ? { number: state.worker, name: state.hello.name } : undefined;
+    const { state, listener } = this;
+    if (state.kind !== 'joined' || (listener.trace ?? null) === null) return undefined;
+    return { number: state.worker, name: state.hello.name };
   }
 
   /** Milliseconds since the peer was last heard. */
