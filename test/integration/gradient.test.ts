@@ -106,6 +106,13 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   return Math.sqrt(difference / norm);
 }
 
+/**
+ * Rounding decides the side of a rectifier, or the largest of a pool, for one in a million of inputs this near to each
+ * other, and each takes its whole gradient with it: the square root of that is how well the gradient is defined. Fewer,
+ * smaller inputs agree to 1e-5 (compiled.test.ts).
+ */
+const RECTIFIED_TOLERANCE = 2e-3;
+
 const KINDS = { eager: EagerFunctions, compiled: CompiledFunctions } as const;
 
 describe.each(['lenet', 'cnn', 'dense'])('the gradient of %s', async (name) => {
@@ -122,7 +129,9 @@ describe.each(['lenet', 'cnn', 'dense'])('the gradient of %s', async (name) => {
         const mean = sum.values?.subarray(offset, offset + size).map((value) => value / sum.rows) ?? [];
         return [tensor, relativeError(mean, gradients.get(tensor) ?? [])] as const;
       });
-      expect(errors.filter(([, error]) => !(error < 1e-5))).toEqual([]);
+      // The compiled cnn rounds its largest convolution in another way (spectral-convolution.test.ts compares it alone).
+      const tolerance = name === 'cnn' && kind === 'compiled' ? RECTIFIED_TOLERANCE : 1e-5;
+      expect(errors.filter(([, error]) => !(error < tolerance))).toEqual([]);
       expect(sum.rows).toBe(BATCH);
       expect(Math.abs(sum.lossSum / BATCH / loss - 1)).toBeLessThan(1e-6);
     } finally {
@@ -140,13 +149,6 @@ describe.each(['lenet', 'cnn', 'dense'])('the gradient of %s', async (name) => {
     }
   });
 });
-
-/**
- * Rounding decides the side of a rectifier for one in a million of inputs this near to zero, and each takes its whole
- * gradient with it: the square root of that is how well the gradient is defined. Fewer, smaller inputs agree to 1e-5
- * (compiled.test.ts).
- */
-const RECTIFIED_TOLERANCE = 2e-3;
 
 describe('the gradient of resnet', async () => {
   const model = await compileModel(loadTopology('resnet', imageShape, 10), imageShape, 10, null);

@@ -2,6 +2,7 @@ import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 import type { LayersModel } from '@tensorflow/tfjs-layers';
 import { nodeBackend, tf } from '../tensorflow.js';
 import type { OpAttr } from './graph-def.js';
+import { withReplaced, type LayerWeight } from './replaced-layers.js';
 
 /*
  * Batch normalization of images in training as TensorFlow's two fused kernels, where tfjs-layers composes it, and its
@@ -17,23 +18,6 @@ interface NormalizationLayer {
   readonly beta: LayerWeight | undefined;
   readonly movingMean: LayerWeight;
   readonly movingVariance: LayerWeight;
-  call(inputs: Tensor | Tensor[], kwargs: Record<string, unknown>): Tensor | Tensor[];
-}
-interface LayerWeight {
-  read(): Tensor;
-  write(value: Tensor): void;
-}
-
-interface AnyLayer {
-  readonly layers?: readonly unknown[];
-  getClassName(): string;
-}
-
-function normalizationLayers(layers: readonly unknown[]): NormalizationLayer[] {
-  return (layers as AnyLayer[]).flatMap((layer) => {
-    if (layer.layers !== undefined) return normalizationLayers(layer.layers);
-    return layer.getClassName() === 'BatchNormalization' ? [layer as unknown as NormalizationLayer] : [];
-  });
 }
 
 function attributes(epsilon: number): OpAttr[] {
@@ -93,28 +77,16 @@ function average(moving: LayerWeight, value: Tensor, momentum: number): void {
   value.dispose();
 }
 
-/** Runs `fn` with the fused kernels in the model's batch normalizations of images, then puts tfjs-layers' back. */
+/** Runs `fn` with the fused kernels in the model's batch normalizations of images. */
 export function withFusedNormalization<Result>(model: LayersModel, fn: () => Result): Result {
-  const undo: (() => void)[] = [];
-  for (const layer of normalizationLayers(model.layers)) {
-    const call = layer.call.bind(layer);
-    undo.push(() => (layer.call = call));
-    layer.call = (inputs, kwargs) => {
-      const x = Array.isArray(inputs) ? inputs[0] : inputs;
-      const { axis, gamma, beta, epsilon, momentum } = layer;
-      const isLast = axis === -1 || axis === 3;
-      if (kwargs['training'] !== true || x?.rank !== 4 || !isLast || !gamma || !beta) {
-        return call(inputs, kwargs);
-      }
-      const { normalized, mean, variance } = normalize(x, gamma.read(), beta.read(), epsilon);
-      average(layer.movingMean, mean, momentum);
-      average(layer.movingVariance, variance, momentum);
-      return normalized;
-    };
-  }
-  try {
-    return fn();
-  } finally {
-    for (const restore of undo) restore();
-  }
+  const compute = (layer: NormalizationLayer, x: Tensor): Tensor | undefined => {
+    const { axis, gamma, beta, epsilon, momentum } = layer;
+    const isLast = axis === -1 || axis === 3;
+    if (x.rank !== 4 || !isLast || gamma === undefined || beta === undefined) return undefined;
+    const { normalized, mean, variance } = normalize(x, gamma.read(), beta.read(), epsilon);
+    average(layer.movingMean, mean, momentum);
+    average(layer.movingVariance, variance, momentum);
+    return normalized;
+  };
+  return withReplaced(model, 'BatchNormalization', compute, fn);
 }
