@@ -6,7 +6,6 @@ import { clipByGlobalNorm } from './optimizer/clip.js';
 import type { UpdateRule } from './optimizer/update-rule.js';
 
 const f = Math.fround;
-const NOTHING_DONE = { done: 0 };
 
 /**
  * One synchronous update, in place: the sum over the batch becomes a mean, the regularizers' gradient is added
@@ -25,39 +24,62 @@ export function applyUpdate(
   invariant(sum.values !== null, 'a step has rows');
   const { trainable } = model.layout;
   const mean = sum.values;
-  // x - x is 0 for finite x, NaN for the rest: one pass finds any non-finite value.
-  const { done, returned } = runKernel('divide', [mean], [sum.rows]);
-  let probe = sum.lossSum - sum.lossSum + returned;
-  for (let i = done; i < mean.length; i++) {
-    const value = f((mean[i] as number) / sum.rows);
-    mean[i] = value;
-    probe += value - value;
-  }
-  if (probe !== 0) {
+  const probe = meanWithRegularization(mean, sum.rows, weights, model);
+  if (probe + (sum.lossSum - sum.lossSum) !== 0) {
     throw new AtelierError(
       'run-failed',
       'the loss or a gradient is not finite: training diverged. Try a smaller --learning-rate.',
     );
   }
   const gradient = mean.subarray(0, trainable);
-  addRegularization(gradient, weights, model);
   if (rule.clipNorm !== null) clipByGlobalNorm(gradient, rule.clipNorm);
   rule.optimizer.update(weights, gradient, rule.learningRate(step));
   for (let i = trainable; i < mean.length; i++) weights[i] = (weights[i] as number) + (mean[i] as number);
 }
 
-/** gradient += 2 * l2 * w + l1 * sign(w), for the tensors that have a regularizer. */
-function addRegularization(gradient: Float32Array, weights: Float32Array, model: CompiledModel): void {
-  model.layout.tensors.forEach(({ offset, size }, index) => {
-    const { l1, l2 } = model.recipes[index] ?? { l1: 0, l2: 0 };
-    if ((l1 === 0 && l2 === 0) || offset >= gradient.length) return;
-    const scale = f(2 * l2);
-    const reached = [gradient, weights].map((array) => array.subarray(offset, offset + size));
-    const { done } = l1 === 0 ? runKernel('addScaled', reached, [scale]) : NOTHING_DONE;
-    for (let i = offset + done; i < offset + size; i++) {
-      const w = weights[i] as number;
-      const penalty = l1 === 0 ? f(scale * w) : f(f(scale * w) + f(l1 * Math.sign(w)));
-      gradient[i] = (gradient[i] as number) + penalty;
+/**
+ * sum / rows + 2 * l2 * w + l1 * sign(w), in place, one tensor after the other; the division is a product with the
+ * float32 nearest to 1 / rows, since a divider does a quarter of what memory brings.
+ * @returns 0 if all of it is finite, else NaN
+ */
+function meanWithRegularization(
+  sum: Float32Array,
+  rows: number,
+  weights: Float32Array,
+  { layout, recipes }: CompiledModel,
+): number {
+  const share = f(1 / rows);
+  let probe = 0;
+  layout.tensors.forEach(({ offset, size }, index) => {
+    const recipe = offset < layout.trainable ? recipes[index] : undefined;
+    const { l1, l2 } = recipe ?? { l1: 0, l2: 0 };
+    const strength = f(2 * l2);
+    const [mean, w] = [sum, weights].map((array) => array.subarray(offset, offset + size)) as [
+      Float32Array,
+      Float32Array,
+    ];
+    if (l1 === 0 && l2 === 0) {
+      const { done, returned } = runKernel('scale', [mean], [share]);
+      probe += returned;
+      for (let i = done; i < size; i++) {
+        const value = f(share * (mean[i] as number));
+        mean[i] = value;
+        // x - x is 0 for finite x, NaN for the rest.
+        probe += value - value;
+      }
+      return;
+    }
+    const { done, returned } =
+      l1 === 0 ? runKernel('scaleAndAdd', [mean, w], [share, strength]) : { done: 0, returned: 0 };
+    probe += returned;
+    for (let i = done; i < size; i++) {
+      const weight = w[i] as number;
+      const lasso = l1 === 0 ? 0 : f(l1 * Math.sign(weight));
+      const penalty = l1 === 0 ? f(strength * weight) : f(f(strength * weight) + lasso);
+      const value = f(f(share * (mean[i] as number)) + penalty);
+      mean[i] = value;
+      probe += value - value;
     }
   });
+  return probe;
 }

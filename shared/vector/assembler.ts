@@ -1,5 +1,6 @@
 /*
- * Vector kernels as WebAssembly with 128-bit SIMD: one loop over arrays of float32, four elements at a time. IEEE 754
+ * Vector kernels as WebAssembly with 128-bit SIMD: one loop over arrays of float32, four elements at
+ * a time. IEEE 754
  * rounds +, -, *, / and the square root the same way in every lane as `Math.fround` does after each operation, and
  * WebAssembly has no fused multiply-add, so the bits are those of the plain loop.
  *
@@ -22,7 +23,8 @@ export type Statement =
 
 /**
  * A kernel: what is done with each element. Its function takes the byte offset of each array, the number of bytes (a
- * multiple of 16, more than 0), then the scalars; it returns lane sums of temporary 0, which begins as 0.
+ * multiple of `BLOCK_FLOATS` floats, more than 0), then the scalars; it returns a sum of temporary 0, which begins as 0 and
+ * is kept apart for each element of a block.
  */
 export interface Kernel {
   readonly name: string;
@@ -69,6 +71,10 @@ const BINARY: Readonly<Record<BinaryOp, number>> = { add: 0xe4, sub: 0xe5, mul: 
 const ALIGNMENT = 4;
 const VECTOR_BYTES = 16;
 const LANES = 4;
+/** Vectors of one turn of the loop: so many square roots, divisions or sums are under way at once. */
+const UNROLLED = 4;
+/** Floats of one turn of the loop. */
+export const BLOCK_FLOATS = LANES * UNROLLED;
 
 /** A module of kernels that work in a memory of `pages` (64 KiB each), shared between threads or not, imported as `env.memory`. */
 export function assemble(kernels: readonly Kernel[], pages: number, shared: boolean): Uint8Array {
@@ -100,26 +106,38 @@ function code(kernel: Kernel): number[] {
   const get = (local: number): number[] => [Op.localGet, ...leb(local)];
   const simd = (op: number): number[] => [Op.simd, ...leb(op)];
   const address = (array: number): number[] => [...get(array), ...get(offset), Op.i32Add];
-  const access = (op: number): number[] => [...simd(op), ALIGNMENT, 0];
-  const value = (expression: Expression): number[] => {
+  /** Every vector of a turn has temporaries of its own. */
+  const local = (index: number, vector: number): number => firstTemporary + vector * kept + index;
+  const access = (op: number, vector: number): number[] => [
+    ...simd(op),
+    ALIGNMENT,
+    ...leb(vector * VECTOR_BYTES),
+  ];
+  const value = (expression: Expression, vector: number): number[] => {
     switch (expression.kind) {
       case 'load':
-        return [...address(expression.array), ...access(Simd.load)];
+        return [...address(expression.array), ...access(Simd.load, vector)];
       case 'scalar':
         return get(firstSplat + expression.scalar);
       case 'temporary':
-        return get(firstTemporary + expression.index);
-      case 'binary':
-        return [...value(expression.left), ...value(expression.right), ...simd(BINARY[expression.op])];
+        return get(local(expression.index, vector));
+      case 'binary': {
+        const { left, right, op } = expression;
+        return [...value(left, vector), ...value(right, vector), ...simd(BINARY[op])];
+      }
       case 'sqrt':
-        return [...value(expression.of), ...simd(Simd.sqrt)];
+        return [...value(expression.of, vector), ...simd(Simd.sqrt)];
     }
   };
-  const statement = (each: Statement): number[] =>
+  const statement = (each: Statement, vector: number): number[] =>
     each.kind === 'store'
-      ? [...address(each.array), ...value(each.value), ...access(Simd.store)]
-      : [...value(each.value), Op.localSet, ...leb(firstTemporary + each.index)];
-  const lane = (index: number): number[] => [...get(firstTemporary), ...simd(Simd.extractLane), index];
+      ? [...address(each.array), ...value(each.value, vector), ...access(Simd.store, vector)]
+      : [...value(each.value, vector), Op.localSet, ...leb(local(each.index, vector))];
+  const lane = (index: number): number[] => [
+    ...get(local(0, Math.floor(index / LANES))),
+    ...simd(Simd.extractLane),
+    index % LANES,
+  ];
   const instructions = [
     ...range(scalars).flatMap((i) => [
       ...get(firstScalar + i),
@@ -127,17 +145,18 @@ function code(kernel: Kernel): number[] {
       ...[Op.localSet, ...leb(firstSplat + i)],
     ]),
     ...[Op.loop, Type.empty],
-    ...body.flatMap(statement),
-    ...[...get(offset), Op.i32Const, VECTOR_BYTES, Op.i32Add, Op.localTee, ...leb(offset)],
+    // Statement by statement, not vector by vector: what takes long is begun for all of them.
+    ...body.flatMap((each) => range(UNROLLED).flatMap((vector) => statement(each, vector))),
+    ...[...get(offset), Op.i32Const, ...signedLeb(BLOCK_FLOATS * 4), Op.i32Add, Op.localTee, ...leb(offset)],
     ...[...get(bytes), Op.i32LessUnsigned, Op.branchIf, 0],
     Op.end,
     ...lane(0),
-    ...range(LANES - 1).flatMap((i) => [...lane(i + 1), Op.f32Add]),
+    ...range(BLOCK_FLOATS - 1).flatMap((i) => [...lane(i + 1), Op.f32Add]),
     Op.end,
   ];
   const locals = vector([
     [...leb(1), Type.i32],
-    [...leb(scalars + kept), Type.v128],
+    [...leb(scalars + UNROLLED * kept), Type.v128],
   ]);
   const all = [...locals, ...instructions];
   return [...leb(all.length), ...all];
@@ -150,6 +169,13 @@ function leb(value: number): number[] {
     if (rest < 0x80) return [...bytes, rest];
     bytes.push((rest & 0x7f) | 0x80);
   }
+}
+
+/** The same for a constant, which is signed: of its last byte the sixth bit is the sign. */
+function signedLeb(value: number): number[] {
+  const bytes = leb(value);
+  const last = bytes.at(-1) ?? 0;
+  return last < 0x40 ? bytes : [...bytes.slice(0, -1), last | 0x80, 0];
 }
 
 const vector = (items: readonly (readonly number[])[]): number[] => [...leb(items.length), ...items.flat()];

@@ -1,6 +1,7 @@
 import {
   add,
   assemble,
+  BLOCK_FLOATS,
   div,
   load,
   mul,
@@ -21,6 +22,9 @@ const VECTOR_BYTES = 16;
 
 type KernelFunction = (...args: readonly number[]) => number;
 
+/** temporary 0 += x - x, where x is temporary 1: 0 as long as it is finite, then NaN for good. */
+const FINITENESS = set(0, add(temporary(0), sub(temporary(1), temporary(1))));
+
 /** The kernels; each says the plain loop that it is. */
 const KERNELS = {
   /** a0 = a0 + a1 */
@@ -30,23 +34,19 @@ const KERNELS = {
     temporaries: 0,
     body: [store(0, add(load(0), load(1)))],
   },
-  /** a0 = a0 / s0; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
-  divide: {
+  /** a0 = s0 * a0; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
+  scale: {
     arrays: 1,
     scalars: 1,
     temporaries: 2,
-    body: [
-      set(1, div(load(0), scalar(0))),
-      store(0, temporary(1)),
-      set(0, add(temporary(0), sub(temporary(1), temporary(1)))),
-    ],
+    body: [set(1, mul(scalar(0), load(0))), store(0, temporary(1)), FINITENESS],
   },
-  /** a0 = a0 + s0 * a1 */
-  addScaled: {
+  /** a0 = s0 * a0 + s1 * a1; returns what `scale` does */
+  scaleAndAdd: {
     arrays: 2,
-    scalars: 1,
-    temporaries: 0,
-    body: [store(0, add(load(0), mul(scalar(0), load(1))))],
+    scalars: 2,
+    temporaries: 2,
+    body: [set(1, add(mul(scalar(0), load(0)), mul(scalar(1), load(1)))), store(0, temporary(1)), FINITENESS],
   },
   /** `Adam.update`: parameters, gradient, m, v; beta1, 1 - beta1, beta2, 1 - beta2, rate, stabilizer */
   adam: {
@@ -124,8 +124,8 @@ function makeMemory(pages: number, shared: boolean): ArrayBuffer | SharedArrayBu
 }
 
 /**
- * Runs a kernel over the first elements of arrays of equal length, four at a time.
- * @returns how many elements are done: the last 0 to 3, or all when the arrays are not in one `VectorMemory`, are
+ * Runs a kernel over the first elements of arrays of equal length, a block at a time.
+ * @returns how many elements are done: the last ones, less than a block, or all when the arrays are not in one `VectorMemory`, are
  * left to the plain loop; and what the kernel returned
  */
 export function runKernel(
@@ -135,7 +135,7 @@ export function runKernel(
 ): { done: number; returned: number } {
   const [first] = arrays;
   const kernel = first === undefined ? undefined : instances.get(first.buffer)?.[name];
-  const done = (first?.length ?? 0) & ~(VECTOR_FLOATS - 1);
+  const done = (first?.length ?? 0) & ~(BLOCK_FLOATS - 1);
   if (kernel === undefined || done === 0 || arrays.some(({ buffer }) => buffer !== first?.buffer)) {
     return { done: 0, returned: 0 };
   }

@@ -59,10 +59,12 @@ function contests(size: number): Contest[] {
   const sum = place(first);
 
   sameBits('add', addInPlace(sum, gradient), addInPlace(first.slice(), second));
-  const divided = place(second);
-  runKernel('divide', [divided], [93]);
-  const tail = size - (size % FLOAT);
-  sameBits('divide', divided.subarray(0, tail), second.map((x) => Math.fround(x / 93)).subarray(0, tail));
+  const scaled = place(second);
+  const { done } = runKernel('scaleAndAdd', [scaled, parameters], [1 / 93, 2e-4]);
+  const [share, strength] = [1 / 93, 2e-4].map(Math.fround) as [number, number];
+  const f = Math.fround;
+  const expected = second.map((x, i) => f(f(share * x) + f(strength * (first[i] ?? NaN))));
+  sameBits('mean', scaled.subarray(0, done), expected.subarray(0, done));
   const ownMemory = new VectorMemory(6, size);
   const optimizers = [
     {
@@ -110,7 +112,11 @@ function contests(size: number): Contest[] {
   return [
     { name: 'copy', passes: 2, run: () => copied.set(first) },
     { name: 'reduction (add)', passes: 3, run: () => addInPlace(sum, gradient) },
-    { name: 'mean and finiteness (divide)', passes: 2, run: () => runKernel('divide', [divided], [1]) },
+    {
+      name: 'mean, L2 and finiteness',
+      passes: 3,
+      run: () => runKernel('scaleAndAdd', [scaled, parameters], [1, 2e-4]),
+    },
     ...optimizers.map((each) => ({
       name: each.name,
       passes: each.passes,

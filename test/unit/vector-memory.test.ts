@@ -4,6 +4,7 @@ import type { Optimizer } from '../../coordinator/optimizer/optimizer.js';
 import { Sgd } from '../../coordinator/optimizer/sgd.js';
 import { addInPlace } from '../../shared/gradient-sum.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
+import { BLOCK_FLOATS } from '../../shared/vector/assembler.js';
 import { runKernel, VectorMemory } from '../../shared/vector/memory.js';
 
 const LENGTHS = [1, 3, 4, 5, 64, 1_003];
@@ -34,15 +35,24 @@ describe.each(LENGTHS)('arrays of %i elements in one vector memory', (length) =>
     expect(bits(sum)).toEqual(bits(addInPlace(left, right)));
   });
 
-  test('are divided to the bits of the plain loop', () => {
-    const memory = new VectorMemory(1, length);
-    const values = numbers(length, 3);
-    const array = placed(memory, values);
-    const { done, returned } = runKernel('divide', [array], [93]);
-    expect(done).toBe(length - (length % 4));
+  test('are scaled to the bits of the plain loop', () => {
+    const memory = new VectorMemory(2, length);
+    const [values, others] = [numbers(length, 3), numbers(length, 6)];
+    const [scaled, added] = [placed(memory, values), placed(memory, values)];
+    const { done, returned } = runKernel('scale', [scaled], [1 / 93]);
+    expect(done).toBe(length - (length % BLOCK_FLOATS));
     expect(returned).toBe(0);
-    const expected = values.map((value, i) => (i < done ? Math.fround(value / 93) : value));
-    expect(bits(array)).toEqual(bits(expected));
+    const share = Math.fround(1 / 93);
+    const expected = values.map((value, i) => (i < done ? Math.fround(share * value) : value));
+    expect(bits(scaled)).toEqual(bits(expected));
+    expect(runKernel('scaleAndAdd', [added, placed(memory, others)], [1 / 93, 0.5])).toEqual({
+      done,
+      returned: 0,
+    });
+    const sum = expected.map((value, i) =>
+      i < done ? Math.fround(value + Math.fround(0.5 * (others[i] ?? NaN))) : value,
+    );
+    expect(bits(added)).toEqual(bits(sum));
   });
 
   const optimizers: [string, (size: number, memory?: VectorMemory) => Optimizer][] = [
@@ -73,11 +83,13 @@ describe.each(LENGTHS)('arrays of %i elements in one vector memory', (length) =>
 });
 
 describe('a vector memory', () => {
-  test.each([Number.NaN, Infinity, -Infinity])('says that %d is among what was divided', (bad) => {
-    const memory = new VectorMemory(1, 64);
-    const array = placed(memory, numbers(64, 5));
-    array[41] = bad;
-    expect(runKernel('divide', [array], [2]).returned).toBeNaN();
+  test.each([Number.NaN, Infinity, -Infinity])('says that %d is among what was scaled', (bad) => {
+    for (let place = 0; place < 64; place++) {
+      const memory = new VectorMemory(1, 64);
+      const array = placed(memory, numbers(64, 5));
+      array[place] = bad;
+      expect(runKernel('scale', [array], [2]).returned).toBeNaN();
+    }
   });
 
   test('whose room is used up gives plain arrays, and the kernels leave them to the plain loop', () => {
