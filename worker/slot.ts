@@ -8,6 +8,7 @@ import { workerData } from 'piscina';
 import { hostTimeMs } from '../shared/clock.js';
 import { RunSpec } from '../shared/protocol/messages.js';
 import { augment, type Place } from './augmentation/augment.js';
+import { Warper } from './augmentation/warper.js';
 import { CompiledFunctions } from './compiled/compiled-functions.js';
 import { TraceRefused } from './compiled/trace.js';
 import { VectorMemory } from '../shared/vector/memory.js';
@@ -191,10 +192,12 @@ function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageByt
   return { rows: rows.length, images, labels, seed };
 }
 
-/** The batch as it is learned from. */
+const warper = new Warper();
+
+/** The batch as it is learned from, until the next one is. */
 function augmented(batch: GatheredBatch, { recipe, dataset }: RunSpec, place: Place): Batch {
   if (recipe.augmentation === null) return batch;
-  return { ...batch, images: augment(batch.images, recipe.augmentation, dataset.imageShape, place) };
+  return { ...batch, images: augment(batch.images, recipe.augmentation, dataset.imageShape, place, warper) };
 }
 
 /** Evaluation draws nothing. */

@@ -1,10 +1,11 @@
+import { codeOf, leb, range, repeat, signedLeb, Type, wasmModule } from './encoding.js';
+
 /*
  * Vector kernels as WebAssembly with 128-bit SIMD: one loop over arrays of float32, four elements at
  * a time. IEEE 754
  * rounds +, -, *, / and the square root the same way in every lane as `Math.fround` does after each operation, and
  * WebAssembly has no fused multiply-add, so the bits are those of the plain loop.
- *
- * Encoding: https://webassembly.github.io/spec/core/binary/ , instructions by their opcodes there.
+ * Instructions by their opcodes in https://webassembly.github.io/spec/core/binary/ .
  */
 
 /** An operation on four lanes at once. */
@@ -48,10 +49,6 @@ export const sqrt = (of: Expression): Expression => ({ kind: 'sqrt', of });
 export const store = (array: number, value: Expression): Statement => ({ kind: 'store', array, value });
 export const set = (index: number, value: Expression): Statement => ({ kind: 'set', index, value });
 
-const Type = { i32: 0x7f, f32: 0x7d, v128: 0x7b, func: 0x60, empty: 0x40 } as const;
-const Section = { type: 1, import: 2, function: 3, export: 7, code: 10 } as const;
-/** What a memory's type says of it. */
-const Limits = { bounded: 0x01, shared: 0x03 } as const;
 const Op = {
   loop: 0x03,
   end: 0x0b,
@@ -78,21 +75,16 @@ export const BLOCK_FLOATS = LANES * UNROLLED;
 
 /** A module of kernels that work in a memory of `pages` (64 KiB each), shared between threads or not, imported as `env.memory`. */
 export function assemble(kernels: readonly Kernel[], pages: number, shared: boolean): Uint8Array {
-  const text = (value: string): number[] => vector([...Buffer.from(value)].map((byte) => [byte]));
-  const signature = ({ arrays, scalars }: Kernel): number[] => [
-    Type.func,
-    ...vector([...repeat([Type.i32], arrays + 1), ...repeat([Type.f32], scalars)]),
-    ...vector([[Type.f32]]),
-  ];
-  const memory = [0x02, shared ? Limits.shared : Limits.bounded, ...leb(pages), ...leb(pages)];
-  return Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
-    ...section(Section.type, vector(kernels.map(signature))),
-    ...section(Section.import, vector([[...text('env'), ...text('memory'), ...memory]])),
-    ...section(Section.function, vector(kernels.map((_, i) => leb(i)))),
-    ...section(Section.export, vector(kernels.map(({ name }, i) => [...text(name), 0x00, ...leb(i)]))),
-    ...section(Section.code, vector(kernels.map(code))),
-  ]);
+  return wasmModule(
+    kernels.map((kernel) => ({
+      name: kernel.name,
+      parameters: [...repeat(Type.i32, kernel.arrays + 1), ...repeat(Type.f32, kernel.scalars)],
+      results: [Type.f32],
+      code: code(kernel),
+    })),
+    pages,
+    shared,
+  );
 }
 
 function code(kernel: Kernel): number[] {
@@ -154,36 +146,11 @@ function code(kernel: Kernel): number[] {
     ...range(BLOCK_FLOATS - 1).flatMap((i) => [...lane(i + 1), Op.f32Add]),
     Op.end,
   ];
-  const locals = vector([
-    [...leb(1), Type.i32],
-    [...leb(scalars + UNROLLED * kept), Type.v128],
-  ]);
-  const all = [...locals, ...instructions];
-  return [...leb(all.length), ...all];
+  return codeOf(
+    [
+      [1, Type.i32],
+      [scalars + UNROLLED * kept, Type.v128],
+    ],
+    instructions,
+  );
 }
-
-/** Unsigned LEB128. */
-function leb(value: number): number[] {
-  const bytes: number[] = [];
-  for (let rest = value; ; rest >>>= 7) {
-    if (rest < 0x80) return [...bytes, rest];
-    bytes.push((rest & 0x7f) | 0x80);
-  }
-}
-
-/** The same for a constant, which is signed: of its last byte the sixth bit is the sign. */
-function signedLeb(value: number): number[] {
-  const bytes = leb(value);
-  const last = bytes.at(-1) ?? 0;
-  return last < 0x40 ? bytes : [...bytes.slice(0, -1), last | 0x80, 0];
-}
-
-const vector = (items: readonly (readonly number[])[]): number[] => [...leb(items.length), ...items.flat()];
-const section = (id: number, content: readonly number[]): number[] => [
-  id,
-  ...leb(content.length),
-  ...content,
-];
-const range = (length: number): number[] => Array.from({ length }, (_, i) => i);
-const repeat = (item: readonly number[], times: number): (readonly number[])[] =>
-  range(times).map(() => item);

@@ -22,6 +22,9 @@ export interface Affine {
   readonly x0: number;
 }
 
+/** The numbers of a map as they stand in memory. */
+export const MAP_ORDER = ['yy', 'yx', 'y0', 'xy', 'xx', 'x0'] as const satisfies readonly (keyof Affine)[];
+
 const RADIANS = Math.PI / 180;
 
 /**
@@ -51,9 +54,12 @@ export function affineOf(draw: AffineDraw, [height, width]: ImageShape): Affine 
   };
 }
 
+const f = Math.fround;
+
 /**
  * Reads `target` out of `source` through `affine`: bilinear, and beyond the edge the nearest pixel of the edge (Keras'
- * `fill_mode='nearest'`). Doubles, rounded to float32 once: the same bits on every engine and processor.
+ * `fill_mode='nearest'`). Every operation is rounded to float32, in this order: the same bits on every engine and
+ * processor, and those of the vector kernel (warp-kernel.ts).
  * @param source height x width x channels bytes
  * @param target as many floats, 0 to 255
  */
@@ -61,33 +67,37 @@ export function warp(
   source: Uint8Array,
   target: Float32Array,
   [height, width, channels]: ImageShape,
-  { yy, yx, y0, xy, xx, x0 }: Affine,
+  affine: Affine,
 ): void {
+  const [yy, yx, y0, xy, xx, x0] = MAP_ORDER.map((key) => f(affine[key])) as [
+    ...[number, number, number],
+    ...[number, number, number],
+  ];
   const lastRow = height - 1;
   const lastColumn = width - 1;
   const stride = width * channels;
   let pixel = 0;
   for (let row = 0; row < height; row++) {
-    const rowY = yy * row + y0;
-    const rowX = xy * row + x0;
+    const rowY = f(f(yy * row) + y0);
+    const rowX = f(f(xy * row) + x0);
     for (let column = 0; column < width; column++) {
-      let y = rowY + yx * column;
-      let x = rowX + xx * column;
+      let y = f(f(yx * column) + rowY);
+      let x = f(f(xx * column) + rowX);
       y = y < 0 ? 0 : y > lastRow ? lastRow : y;
       x = x < 0 ? 0 : x > lastColumn ? lastColumn : x;
       const top = y | 0;
       const left = x | 0;
-      const down = y - top;
-      const along = x - left;
+      const down = f(y - top);
+      const along = f(x - left);
       const a = top * stride + left * channels;
       const b = left < lastColumn ? a + channels : a;
       const below = top < lastRow ? stride : 0;
       for (let channel = 0; channel < channels; channel++) {
         const upperLeft = source[a + channel] as number;
         const lowerLeft = source[a + below + channel] as number;
-        const upper = upperLeft + along * ((source[b + channel] as number) - upperLeft);
-        const lower = lowerLeft + along * ((source[b + below + channel] as number) - lowerLeft);
-        target[pixel++] = upper + down * (lower - upper);
+        const upper = f(upperLeft + f(along * ((source[b + channel] as number) - upperLeft)));
+        const lower = f(lowerLeft + f(along * ((source[b + below + channel] as number) - lowerLeft)));
+        target[pixel++] = f(upper + f(down * f(lower - upper)));
       }
     }
   }

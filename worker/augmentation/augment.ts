@@ -1,7 +1,8 @@
 import type { Augmentation } from '../../shared/augmentation.js';
 import type { ImageShape } from '../../shared/models/presets.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
-import { affineOf, warp, type AffineDraw } from './affine.js';
+import { affineOf, type AffineDraw } from './affine.js';
+import { Warper } from './warper.js';
 
 /** Where a micro-batch stands in a run: with the seed, the address of everything drawn for it. */
 export interface Place {
@@ -84,21 +85,23 @@ export function drawRows(
  * A micro-batch with each row warped by one affine map, then erased in part (after Zhong et al., "Random erasing data
  * augmentation", AAAI 2020, with zeros). A pure function of its arguments, whoever computes it.
  * @param images rows x height x width x channels bytes
- * @returns as many floats, 0 to 255
+ * @returns as many floats, 0 to 255; in the memory of `warper` until it is used again
  */
 export function augment(
   images: Uint8Array,
   augmentation: Augmentation,
   shape: ImageShape,
   place: Place,
+  warper: Warper = new Warper(),
 ): Float32Array {
   const [height, width, channels] = shape;
   const size = height * width * channels;
-  const result = new Float32Array(images.length);
-  drawRows(augmentation, shape, place, images.length / size).forEach(({ affine, erased }, row) => {
-    const target = result.subarray(row * size, (row + 1) * size);
-    warp(images.subarray(row * size, (row + 1) * size), target, shape, affineOf(affine, shape));
+  const draws = drawRows(augmentation, shape, place, images.length / size);
+  const maps = draws.map(({ affine }) => affineOf(affine, shape));
+  const result = warper.warp(images, shape, maps);
+  draws.forEach(({ erased }, row) => {
     if (erased === null) return;
+    const target = result.subarray(row * size, (row + 1) * size);
     for (let y = erased.top; y < erased.bottom; y++) {
       target.fill(0, (y * width + erased.left) * channels, (y * width + erased.right) * channels);
     }
