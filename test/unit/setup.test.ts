@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -74,6 +74,16 @@ describe('the folder that ATELIER_DATA_DIR names', () => {
   });
 });
 
+/** Debian's package of the real files, for those who ask for it where it is not installed. */
+const withPackage = (real: string): SetupTools => ({
+  ...TOOLS,
+  run: (command, args, { cwd = '.' }) => {
+    if (command === 'apt-get') writeFileSync(join(cwd, 'package.deb'), '');
+    else cpSync(real, join(cwd, args.at(-1) ?? '', FASHION_MNIST.debianFolder), { recursive: true });
+    return Promise.resolve({ code: 0, output: '' });
+  },
+});
+
 describe('the dataset in the cache', () => {
   test.skipIf(REAL === undefined)('is made anew, whole, where a killed set-up left pieces', async () => {
     const cache = temporaryFolder();
@@ -82,7 +92,7 @@ describe('the dataset in the cache', () => {
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, 'train-images-idx3-ubyte'), 'cut off');
     mkdirSync(join(folder, '..', 'tmp-4711'));
-    await provideDataset(TOOLS, env, IN_TURN);
+    await provideDataset(withPackage(REAL ?? ''), env, IN_TURN);
     expect(readdirSync(join(folder, '..'))).toEqual([FASHION_MNIST.name]);
     expect(readVerified(folder).testLabels.byteLength).toBe(FASHION_MNIST.bytes.testLabels);
   });
