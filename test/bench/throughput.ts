@@ -2,7 +2,7 @@
  * `npm run bench -- throughput`: images/s of whole training on two cores, Atelier with two workers of one slot and with
  * one worker of two, alternating with the roofline: the same slots computing gradients that go nowhere. With
  * ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's MultiWorkerMirroredStrategy take
- * part. Medians; a training that does not learn as the others do ends the benchmark.
+ * part. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a training that does not learn as the others do ends the benchmark.
  */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -29,6 +29,8 @@ const CELLS = [
   ['dense', 64, 120],
   ['dense', 256, 120],
 ] as const;
+/** What some of them alone give is only shown. */
+const only = process.env['ATELIER_BENCH_CELLS']?.split(',');
 /** After these steps the loss is below so much of what it was at first. */
 const LEARNT = 0.9;
 
@@ -125,6 +127,7 @@ const head = circumstances(tensorflow);
 const lines: string[] = [];
 const cells: ThroughputCell[] = [];
 for (const [model, batch, steps] of CELLS) {
+  if (only !== undefined && !only.includes(`${model} ${batch}`)) continue;
   const medians = await cell(model, batch, steps);
   const ours = Math.max(...medians.slice(0, 2));
   const peers = Math.max(...medians.slice(3, -1));
@@ -136,9 +139,7 @@ for (const [model, batch, steps] of CELLS) {
   lines.push(`| ${model} ${batch} | ${[...shown, ...ratios].join(' | ')} |`);
   cells.push({ name: `${model} ${batch}`, rates: [ours, ...medians.slice(2, -1)], roofline });
 }
-publish(
-  'throughput',
-  `# Whole training, images/s
+const page = `# Whole training, images/s
 
 ${head}
 - Steady state: optimizer, sockets and all, after ${WARM} steps. ${ROUNDS} rounds, alternating, medians. Nothing else ran.
@@ -149,9 +150,11 @@ ${head}
 | model, batch | ${names.join(' | ')} | over the better peer | over the roofline |
 |---|${'---|'.repeat(names.length + 2)}
 ${lines.join('\n')}
-`,
-);
-writeFileSync(
-  join(PROJECT_ROOT, 'test', 'bench', 'results', 'throughput.svg'),
-  throughputChart(['Atelier', 'Atelier through sockets', ...names.slice(3, -1)], cells),
-);
+`;
+if (only === undefined) {
+  publish('throughput', page);
+  writeFileSync(
+    join(PROJECT_ROOT, 'test', 'bench', 'results', 'throughput.svg'),
+    throughputChart(['Atelier', 'Atelier through sockets', ...names.slice(3, -1)], cells),
+  );
+} else process.stdout.write(page);
