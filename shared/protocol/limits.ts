@@ -50,7 +50,7 @@ export const LOGIN_REFILL_MS = 1_000;
  * Connections of one address that may come to nothing, one after the other: closed before a token was shown, or soon after. Further ones
  * are cut as they come, before they cost a TLS handshake.
  */
-export const MAX_FRUITLESS_CONNECTIONS = 128;
+export const MAX_FRUITLESS_CONNECTIONS = 64;
 /** After so long it may have one more. */
 export const FRUITLESS_REFILL_MS = 200;
 /** A worker that leaves within this time has come for nothing. */

@@ -343,7 +343,7 @@ describe('what a peer without a token can cost is bounded:', () => {
     // One connection to look at the certificate, and one to come in.
     ['of workers that leave at once', 2, (door: TestDoor) => leaveAtOnce(door)],
   ])(
-    'connections %s: after 128 of an address they are cut as they come; later it may come again',
+    'connections %s: after 64 of an address they are cut as they come; later it may come again',
     async (_name, each, come) => {
       const door = await startDoor(folder);
       let came = 0;
