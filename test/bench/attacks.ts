@@ -2,7 +2,7 @@
  * `npm run bench -- attacks`: what an attacker on the network costs a training over TLS with tokens. `lenet` trains with two
  * local workers; another process attacks in one way after the other, at a stated rate, and computes only when nobody else wants to
  * (SCHED_IDLE), so that what is measured is what the coordinator has to do, not what the attacker computes on the same cores. Calm
- * and attack alternate. Needs chrt (util-linux).
+ * and attack alternate. Needs chrt (util-linux). ATELIER_BENCH_ATTACKS="slow loris,no token" takes some ways alone.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,7 +19,9 @@ import { circumstances, publish } from './results.js';
 import { median, trainHere } from './train-here.js';
 
 const BATCH = 256;
-const ROUNDS = 5;
+const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 9);
+/** What some of them alone cost is only shown. */
+const only = process.env['ATELIER_BENCH_ATTACKS']?.split(',');
 const WINDOW_MS = 2_000;
 const WARM_STEPS = 200;
 /** More than fit into the time. */
@@ -113,7 +115,7 @@ async function attackAll(): Promise<Result[]> {
   const results: Result[] = [];
   try {
     while (steps < WARM_STEPS && !isOver) await sleep(100);
-    for (const kind of ATTACKS) results.push(await measure(kind));
+    for (const kind of only ?? ATTACKS) results.push(await measure(kind));
   } finally {
     isOver = true;
   }
@@ -135,9 +137,7 @@ try {
     const perSecond = Math.round((attempts * 1_000) / (ROUNDS * WINDOW_MS));
     return `| ${kind} | ${RATES[kind] ?? RATE} | ${perSecond} | ${came.join(', ')} | ${Math.round(calm)} | ${Math.round(attacked)} | ${(100 * cost).toFixed(1)} % |`;
   });
-  publish(
-    'attacks',
-    `# What attacks cost a training
+  const page = `# What attacks cost a training
 
 ${circumstances(summary.workers[0]?.tensorflow ?? '?')}
 - \`lenet\`, batch ${BATCH}, two local workers of one slot, TLS and tokens on all addresses. The attacker is another process of this machine that
@@ -149,8 +149,9 @@ ${circumstances(summary.workers[0]?.tensorflow ?? '?')}
 ${lines.join('\n')}
 
 Workers lost: ${summary.elasticity.workersLost}; retries: ${summary.retries}.
-`,
-  );
+`;
+  if (only === undefined) publish('attacks', page);
+  else process.stdout.write(page);
   if (results.some(({ cost }) => cost > MOST_COST)) process.exitCode = 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });
