@@ -14,7 +14,7 @@ import { Host, Switch } from './host.js';
 import { pageCommands } from './page-commands.js';
 
 const CASES: Readonly<Record<string, string>> = {
-  cnn: '--model cnn --epochs 1',
+  cnn: '--model cnn --epochs 4',
   folds: '--model lenet --epochs 1 --folds 5',
 };
 const WORKERS = 3;
