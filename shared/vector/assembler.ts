@@ -1,4 +1,4 @@
-import { codeOf, leb, range, repeat, signedLeb, Type, wasmModule } from './encoding.js';
+import { codeOf, leb, Op, range, repeat, signedLeb, Simd, Type, wasmModule } from './encoding.js';
 
 /*
  * Vector kernels as WebAssembly with 128-bit SIMD: one loop over arrays of float32, four elements at
@@ -49,21 +49,12 @@ export const sqrt = (of: Expression): Expression => ({ kind: 'sqrt', of });
 export const store = (array: number, value: Expression): Statement => ({ kind: 'store', array, value });
 export const set = (index: number, value: Expression): Statement => ({ kind: 'set', index, value });
 
-const Op = {
-  loop: 0x03,
-  end: 0x0b,
-  branchIf: 0x0d,
-  localGet: 0x20,
-  localSet: 0x21,
-  localTee: 0x22,
-  i32Const: 0x41,
-  i32LessUnsigned: 0x49,
-  i32Add: 0x6a,
-  f32Add: 0x92,
-  simd: 0xfd,
-} as const;
-const Simd = { load: 0x00, store: 0x0b, splat: 0x13, extractLane: 0x1f, sqrt: 0xe3 } as const;
-const BINARY: Readonly<Record<BinaryOp, number>> = { add: 0xe4, sub: 0xe5, mul: 0xe6, div: 0xe7 };
+const BINARY: Readonly<Record<BinaryOp, number>> = {
+  add: Simd.add,
+  sub: Simd.sub,
+  mul: Simd.mul,
+  div: Simd.div,
+};
 /** The hint that an address is a multiple of 2^4. */
 const ALIGNMENT = 4;
 const VECTOR_BYTES = 16;

@@ -7,6 +7,47 @@ const Section = { type: 1, import: 2, function: 3, export: 7, code: 10 } as cons
 /** What a memory's type says of it. */
 const Limits = { bounded: 0x01, shared: 0x03 } as const;
 
+/** Instructions, by their opcodes. */
+export const Op = {
+  loop: 0x03,
+  end: 0x0b,
+  branchIf: 0x0d,
+  localGet: 0x20,
+  localSet: 0x21,
+  localTee: 0x22,
+  f32Load: 0x2a,
+  i32Const: 0x41,
+  i32LessUnsigned: 0x49,
+  i32Add: 0x6a,
+  i32Sub: 0x6b,
+  i32Mul: 0x6c,
+  f32Add: 0x92,
+  f32Mul: 0x94,
+  f32Convert: 0xb2,
+  simd: 0xfd,
+} as const;
+/** What follows `Op.simd`; of f32x4 unless another type is named. */
+export const Simd = {
+  load: 0x00,
+  store: 0x0b,
+  constant: 0x0c,
+  splat: 0x13,
+  extractInteger: 0x1b,
+  extractLane: 0x1f,
+  and: 0x4e,
+  load16Lane: 0x55,
+  floor: 0x68,
+  shiftRight: 0xad,
+  sqrt: 0xe3,
+  add: 0xe4,
+  sub: 0xe5,
+  mul: 0xe6,
+  div: 0xe7,
+  lesser: 0xea,
+  greater: 0xeb,
+  convert: 0xfa,
+} as const;
+
 export interface WasmFunction {
   readonly name: string;
   readonly parameters: readonly number[];

@@ -1,5 +1,5 @@
 import { MAP_ORDER } from './affine.js';
-import { codeOf, leb, range, signedLeb, Type, wasmModule } from '../../shared/vector/encoding.js';
+import { codeOf, leb, Op, range, signedLeb, Simd, Type, wasmModule } from '../../shared/vector/encoding.js';
 
 /*
  * `warp` of images of one channel as WebAssembly: four pixels of a row at a time, every operation rounded as there.
@@ -18,40 +18,6 @@ export type WarpFunction = (
   height: number,
   width: number,
 ) => void;
-
-const Op = {
-  loop: 0x03,
-  end: 0x0b,
-  branchIf: 0x0d,
-  localGet: 0x20,
-  localSet: 0x21,
-  f32Load: 0x2a,
-  i32Const: 0x41,
-  i32LessUnsigned: 0x49,
-  i32Add: 0x6a,
-  i32Sub: 0x6b,
-  i32Mul: 0x6c,
-  f32Add: 0x92,
-  f32Mul: 0x94,
-  f32Convert: 0xb2,
-  simd: 0xfd,
-} as const;
-const Simd = {
-  store: 0x0b,
-  constant: 0x0c,
-  splat: 0x13,
-  extractInteger: 0x1b,
-  and: 0x4e,
-  load16Lane: 0x55,
-  floor: 0x68,
-  shiftRight: 0xad,
-  add: 0xe4,
-  sub: 0xe5,
-  mul: 0xe6,
-  lesser: 0xea,
-  greater: 0xeb,
-  convert: 0xfa,
-} as const;
 
 const PARAMETERS = ['source', 'target', 'maps', 'images', 'height', 'width'] as const;
 const INTEGERS = ['image', 'row', 'column', 'below'] as const;
