@@ -20,7 +20,7 @@ export type StepMode = z.infer<typeof StepMode>;
  */
 export const TrainingConfig = z.strictObject({
   preset: PresetName.default('none').describe(
-    'settings to start from: none; best: the most accurate, about 20 minutes on two cores',
+    'settings to start from: none; best: the most accurate, less than 15 minutes on two cores',
   ),
   model: z
     .string()
