@@ -15,7 +15,7 @@ import { pageCommands } from './page-commands.js';
 
 const CASES: Readonly<Record<string, string>> = {
   cnn: '--model cnn --epochs 4',
-  folds: '--model lenet --epochs 1 --folds 5',
+  folds: '--model lenet --epochs 3 --folds 5',
 };
 const WORKERS = 3;
 const PATIENCE_MS = 20 * 60_000;
