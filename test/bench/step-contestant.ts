@@ -3,7 +3,8 @@
  * `ready LOSS` (the mean loss of a fixed batch under fixed weights, to check that it computes the same), then answers
  * each line `run SECONDS` on stdin with `result ROWS SECONDS`.
  *
- * Arguments: mode (eager | compiled | slots), model, rows of a batch, number of slots, augmentation (none).
+ * Arguments: mode (eager | compiled | slots), model, rows of a batch, number of slots, augmentation (none), shards of a
+ * step (8): so many tasks share one version of the weights.
  */
 import '@tensorflow/tfjs-backend-cpu';
 import { backend } from '@tensorflow/tfjs-core';
@@ -18,10 +19,8 @@ import { loadTopology } from '../../shared/models/topology.js';
 import type { RunSpec } from '../../shared/protocol/messages.js';
 import { ComputePool } from '../../worker/compute-pool.js';
 
-/** Tasks that share one version of the weights: the default number of shards. */
-const SHARDS = 8;
-
-const [mode, modelName = '', rowsText, slotsText, augment = 'none'] = process.argv.slice(2);
+const [mode, modelName = '', rowsText, slotsText, augment = 'none', shardsText = '8'] = process.argv.slice(2);
+const shards = Number(shardsText);
 const batchRows = Number(rowsText);
 const slots = Number(slotsText);
 
@@ -69,8 +68,8 @@ async function step(slot: number): Promise<number> {
   const start = (next++ * batchRows) % (trainRows - batchRows);
   const rows = Uint32Array.from({ length: batchRows }, (_, i) => start + i);
   const out = outs[slot] as Float32Array;
-  // New weights as often as in training: each of a step's eight shards is one task.
-  const version = String(Math.floor(next / SHARDS));
+  // New weights as often as in training: each of a step's shards is one task.
+  const version = String(Math.floor(next / shards));
   const place = { seed: 1, trial: 0, epoch: 0, shard: 0, position: start };
   const batches = [{ rows, seed: Int32Array.of(1, 2), place }];
   const task = { run, weights: { version, values: weights }, out, batches };

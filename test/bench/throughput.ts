@@ -1,8 +1,9 @@
 /**
  * `npm run bench -- throughput`: images/s of whole training on two cores, Atelier with two workers of one slot and with
- * one worker of two, alternating with the roofline: the same slots computing gradients that go nowhere. With
- * ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's MultiWorkerMirroredStrategy take
- * part. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a training that does not learn as the others do ends the benchmark.
+ * one worker of two, alternating with the roofline: the same slots computing the same gradients, with new weights for every
+ * step, that go nowhere. With ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's
+ * MultiWorkerMirroredStrategy take part. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a
+ * training that does not learn as the others do ends the benchmark. Takes 20 minutes.
  */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -18,16 +19,20 @@ import { throughputChart, type ThroughputCell } from './throughput-chart.js';
 import { median } from './train-here.js';
 
 const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 5);
-const WARM = 20;
+/** Steps before the peers are timed. */
+const PEERS_WARM = 50;
 const ROOFLINE_SECONDS = 2;
-/** Model, batch, steps timed: some three seconds of each. */
+/**
+ * Model, batch, steps timed (some three seconds of each), steps before: V8 compiles what is run twice a step for good only after
+ * a thousand of them, which matters where a step is short.
+ */
 const CELLS = [
-  ['lenet', 64, 400],
-  ['lenet', 256, 150],
-  ['cnn', 64, 80],
-  ['cnn', 256, 30],
-  ['dense', 64, 120],
-  ['dense', 256, 120],
+  ['lenet', 64, 400, 1_200],
+  ['lenet', 256, 150, 1_200],
+  ['cnn', 64, 150, 800],
+  ['cnn', 256, 50, 200],
+  ['dense', 64, 300, 1_200],
+  ['dense', 256, 200, 1_200],
 ] as const;
 /** What some of them alone give is only shown. */
 const only = process.env['ATELIER_BENCH_CELLS']?.split(',');
@@ -46,12 +51,12 @@ const peerEnv = (): NodeJS.ProcessEnv => ({
 });
 let nextPort = 41_000;
 
-type Train = (model: string, batch: number, steps: number) => Promise<TrainingTimes>;
+type Train = (model: string, batch: number, steps: number, warm: number) => Promise<TrainingTimes>;
 
 const atelier =
   (workers: number, slots: number, memory: 'memory' | 'sockets' = 'memory'): Train =>
-  async (model, batch, steps) => {
-    const args = [model, ...[batch, workers, slots, WARM, steps].map(String), memory];
+  async (model, batch, steps, warm) => {
+    const args = [model, ...[batch, workers, slots, warm, steps].map(String), memory];
     const { stdout } = await run(process.execPath, [file('throughput-contestant.js'), ...args]);
     return JSON.parse(stdout) as TrainingTimes;
   };
@@ -62,7 +67,7 @@ const peer =
   async (model, batch, steps) => {
     const ports = [nextPort++, nextPort++];
     const worker = ports.map((port) => `127.0.0.1:${port}`);
-    const args = [peerScript, framework, model, ...[batch / 2, WARM, steps].map(String)];
+    const args = [peerScript, framework, model, ...[batch / 2, PEERS_WARM, steps].map(String)];
     const [first] = await Promise.all(
       worker.map((_, index) =>
         run(python ?? '', args, {
@@ -86,19 +91,19 @@ const FIELD: Record<string, Train> = {
 };
 const names = [...Object.keys(FIELD), 'roofline'];
 
-async function cell(model: string, batch: number, steps: number): Promise<number[]> {
+async function cell(model: string, batch: number, steps: number, warm: number): Promise<number[]> {
   const rates = new Map<string, number[]>(names.map((name) => [name, []]));
   const losses = new Map<string, number>();
   for (let round = 0; round < ROUNDS; round++) {
     for (const [name, train] of Object.entries(FIELD)) {
-      const { seconds, firstLoss, lastLoss } = await train(model, batch, steps);
+      const { seconds, firstLoss, lastLoss } = await train(model, batch, steps, warm);
       if (!(lastLoss < LEARNT * firstLoss)) {
         throw new Error(`${name}, ${model} ${batch}: does not learn, loss ${firstLoss} to ${lastLoss}`);
       }
       losses.set(name, lastLoss);
       rates.get(name)?.push((batch * steps) / seconds);
     }
-    const args = ['slots', model, String(batch / 2), '2'];
+    const args = ['slots', model, String(batch / 2), '2', 'none', '2'];
     const threads = { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '2', TF_CPP_MIN_LOG_LEVEL: '3' };
     const roofline = new Contestant(
       'roofline',
@@ -126,9 +131,9 @@ await pool.close();
 const head = circumstances(tensorflow);
 const lines: string[] = [];
 const cells: ThroughputCell[] = [];
-for (const [model, batch, steps] of CELLS) {
+for (const [model, batch, steps, warm] of CELLS) {
   if (only !== undefined && !only.includes(`${model} ${batch}`)) continue;
-  const medians = await cell(model, batch, steps);
+  const medians = await cell(model, batch, steps, warm);
   const ours = Math.max(...medians.slice(0, 2));
   const peers = Math.max(...medians.slice(3, -1));
   const roofline = medians.at(-1) ?? Number.NaN;
@@ -142,9 +147,10 @@ for (const [model, batch, steps] of CELLS) {
 const page = `# Whole training, images/s
 
 ${head}
-- Steady state: optimizer, sockets and all, after ${WARM} steps. ${ROUNDS} rounds, alternating, medians. Nothing else ran.
+- Steady state: optimizer, sockets and all; Atelier after ${CELLS.map(([model, batch, , warm]) => `${warm} steps (${model} ${batch})`).join(', ')}, when V8
+  has compiled what a step runs, the peers after ${PEERS_WARM}. ${ROUNDS} rounds, alternating, medians. Nothing else ran.
 - Global batch; two threads for computing in each: the peers have two workers of one thread. Adam.
-- Roofline: two one-thread slots computing gradients of half a batch each, which go nowhere.
+- Roofline: two one-thread slots computing gradients of half a batch each, with new weights for every step, which go nowhere.
 - The ratios are of the better of Atelier's first two, whose workers are on the coordinator's host and use its memory; the third sends everything.
 
 | model, batch | ${names.join(' | ')} | over the better peer | over the roofline |
