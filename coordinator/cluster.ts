@@ -16,11 +16,12 @@ import type {
 } from '../shared/protocol/messages.js';
 import type { Range } from '../shared/tree.js';
 import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
+import type { Place } from './gradient-buffers.js';
 import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
 import { RowServer, type RowSource } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
-import type { Hello, Place, Session, SessionListener, WorkerMessage } from './session.js';
+import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
 import type { Trace } from './trace.js';
 import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
@@ -82,7 +83,7 @@ export interface Tenant {
   /** Said only of workers that had joined. */
   left(worker: Worker, reason: string): void;
   /** Bytes of the payload that this partial should have. */
-  partialBytes(partial: PartialMessage): number;
+  partialBytes(partial: PartialMessage): number | undefined;
   /** Where a partial's payload is received, to be answered with; null when it will not be needed. */
   placeFor(partial: PartialMessage): Place | null;
   /** @throws AtelierError `protocol` for an answer that cannot be right, before anything has changed */

@@ -1,5 +1,24 @@
 import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
+import { bytesOf, float32Of } from '../shared/protocol/frame.js';
+import type { PartialMessage } from '../shared/protocol/messages.js';
 import type { VectorMemory } from '../shared/vector/memory.js';
+import { wireOf, type Wire } from '../shared/wire.js';
+
+/** Memory for a payload. */
+export interface Place {
+  readonly bytes: Uint8Array;
+  /** What is done with it is done. */
+  giveBack(): void;
+}
+
+interface GradientBuffersOptions {
+  /** Floats of a gradient. */
+  readonly size: number;
+  /** Floats before each gradient, for the header of the frame that sends it; left out: none. */
+  readonly headRoom?: number;
+  /** Left out: float32. */
+  readonly wire?: Wire;
+}
 
 /**
  * Where a step's partials are held until they are added: beside the weights and the optimizer's state, where the
@@ -10,20 +29,41 @@ export class GradientBuffers {
   private readonly memory: VectorMemory;
   private readonly size: number;
   private readonly headRoom: number;
+  private readonly wire: Wire;
   private readonly free: Float32Array[] = [];
   /** Of this step. */
   private held = new Set<Float32Array>();
   /** By where they begin: what is received into them comes back as another view. */
   private readonly lent = new Map<ArrayBufferLike, Map<number, Float32Array>>();
 
-  /**
-   * @param size floats of a gradient
-   * @param headRoom floats before each gradient, for the header of the frame that sends it
-   */
-  constructor(memory: VectorMemory, size: number, headRoom = 0) {
+  constructor(memory: VectorMemory, { size, headRoom = 0, wire = wireOf() }: GradientBuffersOptions) {
     this.memory = memory;
     this.size = size;
     this.headRoom = headRoom;
+    this.wire = wire;
+  }
+
+  /** Bytes that the payload of this partial has, be it sent or left. */
+  payloadBytes({ rows, leftAt }: PartialMessage): number {
+    if (rows === 0) return 0;
+    return this.size * (leftAt === null ? this.wire.bytesPerValue : Float32Array.BYTES_PER_ELEMENT);
+  }
+
+  /** Where its payload is to be received, in a borrowed buffer. */
+  placeFor({ leftAt }: PartialMessage): Place {
+    const buffer = this.borrow();
+    const bytes = leftAt === null ? this.wire.placeIn(buffer) : bytesOf(buffer);
+    return { bytes, giveBack: () => this.giveBack(buffer) };
+  }
+
+  /** What its payload, of `payloadBytes`, says: in the buffer that it was received in, if it was. Null when it has no rows. */
+  valuesOf({ rows, leftAt }: PartialMessage, payload: Uint8Array): Float32Array | null {
+    if (rows === 0) return null;
+    const { wire, size } = this;
+    if (leftAt !== null || wire.bytesPerValue === Float32Array.BYTES_PER_ELEMENT) return float32Of(payload);
+    const ofMemory = this.lent.get(payload.buffer)?.values() ?? [];
+    const buffer = [...ofMemory].find((lent) => wire.placeIn(lent).byteOffset === payload.byteOffset);
+    return wire.unpack(payload, buffer ?? new Float32Array(size));
   }
 
   /** Forgets what was held: a new step begins. */
@@ -68,7 +108,7 @@ export class GradientBuffers {
       this.held.delete(right.values);
       this.free.push(right.values);
     }
-    return addGradientSums(left, right);
+    return addGradientSums(left, right, this.wire.add);
   };
 
   /** The buffer that this is, or a view of, if it is lent. */

@@ -1,5 +1,7 @@
-import { bytesOf, encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
+import { encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import { encodeToWorker, type CoordinatorToWorker } from '../shared/protocol/messages.js';
+import { VectorMemory } from '../shared/vector/memory.js';
+import { wireOf, type Wire } from '../shared/wire.js';
 
 type RoundMessage = Omit<Extract<CoordinatorToWorker, { type: 'round' }>, 'left'>;
 
@@ -20,44 +22,63 @@ export interface HeldFrame {
  * is copied into them. A steady state needs two: one being sent to the last worker, one being filled.
  */
 export class RoundFrames {
-  private readonly payloadBytes: number;
+  private readonly size: number;
+  private readonly wire: Wire;
   private readonly leave: (weights: Float32Array) => boolean;
-  private readonly free: Uint8Array[] = [];
+  /** By length. */
+  private readonly free = new Map<number, Uint8Array[]>();
+  private rounded: Float32Array | undefined;
 
-  /** @param leave leaves the parameters in the exchange; returns whether it could */
-  constructor(payloadBytes: number, leave: (weights: Float32Array) => boolean) {
-    this.payloadBytes = payloadBytes;
+  /**
+   * @param size parameters and state
+   * @param wire how the rounds of steps are sent; those of evaluations are float32
+   * @param leave leaves the parameters in the exchange; returns whether it could
+   */
+  constructor(size: number, wire: Wire, leave: (weights: Float32Array) => boolean) {
+    this.size = size;
+    this.wire = wire;
     this.leave = leave;
   }
 
   /** @param weights must stay as they are until the round is closed: they are copied when a frame is asked for */
   encode(message: RoundMessage, weights: Float32Array): HeldFrame {
+    const wire = message.work.kind === 'step' ? this.wire : wireOf();
     let holders = 1;
     let payload: Uint8Array | undefined;
     let full: Buffer | undefined;
     let light: Buffer | undefined;
-    const { leave } = this;
     const makeFull = (): Buffer => {
-      payload = this.free.pop() ?? this.make();
-      payload.set(bytesOf(weights));
+      payload = this.take(this.size * wire.bytesPerValue);
+      wire.pack(weights, payload);
       return encodeFrameAround({ ...message, left: false }, payload);
     };
+    const hasLeft = (): boolean => this.leave(wire === wireOf() ? weights : this.roundedBy(wire, weights));
     return {
       get full() {
         return (full ??= makeFull());
       },
       get light() {
-        return (light ??= leave(weights) ? encodeToWorker({ ...message, left: true }) : this.full);
+        return (light ??= hasLeft() ? encodeToWorker({ ...message, left: true }) : this.full);
       },
       hold: () => holders++,
       release: () => {
-        if (--holders === 0 && payload !== undefined) this.free.push(payload);
+        if (--holders === 0 && payload !== undefined) this.free.get(payload.byteLength)?.push(payload);
       },
     };
   }
 
-  private make(): Uint8Array {
-    const { buffer } = Buffer.allocUnsafeSlow(HEAD_ROOM_BYTES + this.payloadBytes);
+  private roundedBy(wire: Wire, weights: Float32Array): Float32Array {
+    const rounded = (this.rounded ??= new VectorMemory(1, this.size).array(this.size));
+    rounded.set(weights);
+    return wire.round(rounded);
+  }
+
+  private take(bytes: number): Uint8Array {
+    const free = this.free.get(bytes) ?? [];
+    this.free.set(bytes, free);
+    const payload = free.pop();
+    if (payload !== undefined) return payload;
+    const { buffer } = Buffer.allocUnsafeSlow(HEAD_ROOM_BYTES + bytes);
     return new Uint8Array(buffer, HEAD_ROOM_BYTES);
   }
 }

@@ -6,7 +6,6 @@ import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
 import { leaseName } from '../shared/lease-name.js';
 import type { CompiledModel } from '../shared/models/compile.js';
-import { bytesOf, float32Of } from '../shared/protocol/frame.js';
 import {
   encodeToWorker,
   type PartialMessage,
@@ -16,12 +15,13 @@ import {
 } from '../shared/protocol/messages.js';
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
 import type { Range } from '../shared/tree.js';
+import { wireOf } from '../shared/wire.js';
 import type { CheckpointStore, WrittenCheckpoint } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
+import type { Place } from './gradient-buffers.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
-import type { Place } from './session.js';
 import { RoundFrames, type HeldFrame } from './round-frames.js';
 import type { RunFigures, TrialFigures, TrialStatus } from './run-figures.js';
 import type { LeaseCounts } from './scheduler.js';
@@ -220,6 +220,7 @@ export class Run implements Tenant {
       evaluationRows: EVALUATION_ROWS,
       step: config.step,
       ...(cluster.trace === null ? {} : { timed: true as const }),
+      ...(config.wire === 'float32' ? {} : { wire: config.wire }),
       recipe: exampleRecipe(config),
       dataset: dataset.info,
       layout: model.layout,
@@ -235,7 +236,7 @@ export class Run implements Tenant {
         checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
         open: undefined,
         frame: undefined,
-        frames: new RoundFrames(options.model.layout.size * Float32Array.BYTES_PER_ELEMENT, (weights) =>
+        frames: new RoundFrames(model.layout.size, wireOf(config.wire), (weights) =>
           cluster.leaveWeights(this.number, plan.trial, weights),
         ),
         started: false,
@@ -476,15 +477,13 @@ export class Run implements Tenant {
     this.strengthChanged();
   }
 
-  partialBytes({ rows }: PartialMessage): number {
-    return rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+  partialBytes(partial: PartialMessage): number | undefined {
+    return this.trials[partial.trial]?.trial.gradients.payloadBytes(partial);
   }
 
-  placeFor({ trial }: PartialMessage): Place | null {
-    const record = this.trials[trial];
-    if (record === undefined || this.isOver) return null;
-    const buffer = record.trial.gradients.borrow();
-    return { bytes: bytesOf(buffer), giveBack: () => record.trial.gradients.giveBack(buffer) };
+  placeFor(partial: PartialMessage): Place | null {
+    const record = this.trials[partial.trial];
+    return record === undefined || this.isOver ? null : record.trial.gradients.placeFor(partial);
   }
 
   answered(worker: Worker, { message, payload }: Received<Answer>): Verdict {
@@ -499,9 +498,10 @@ export class Run implements Tenant {
     const leased = observer.answered && this.leasedUnits(message.trial, message.round, message.lease, units);
     let answer: { verdict: Verdict; effects: TrialEffect[] };
     if (message.type === 'partial') {
-      requireBytes(payload, this.partialBytes(message));
+      const { gradients } = record.trial;
+      requireBytes(payload, gradients.payloadBytes(message));
       const { round, start, count, rows, lossSum, correct, rowDigests } = message;
-      const values = rows === 0 ? null : float32Of(payload);
+      const values = gradients.valuesOf(message, payload);
       const sum = { rows, lossSum, correct, values };
       const before = performance.now();
       answer = record.trial.receivePartial(round, { start, count }, sum, rowDigests);

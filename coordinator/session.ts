@@ -14,6 +14,7 @@ import {
 import type { Clock } from '../shared/clock.js';
 import type { ExchangeOffer } from '../shared/exchange.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
+import type { Place } from './gradient-buffers.js';
 import type { Arrival } from './large-frames.js';
 import type { ReceiveGate } from './receive-gate.js';
 import type { Trace } from './trace.js';
@@ -58,13 +59,6 @@ export interface SessionListener {
 
 /** A stream that can be told to wait for more. */
 type Stream = Pick<Duplex, 'cork' | 'uncork'>;
-
-/** Memory for a payload. */
-export interface Place {
-  readonly bytes: Uint8Array;
-  /** What is done with it is done. */
-  giveBack(): void;
-}
 
 type State =
   | { kind: 'greeting'; cancelDeadline: () => void }

@@ -81,6 +81,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
             testRows: test ? dataset.info.testRows : 0,
             evaluationRows: EVALUATION_ROWS,
             result: config,
+            wire: config.wire,
             rule: makeUpdateRule(config, model.layout, shards.stepsPerEpoch, memory),
             weights,
             memory,

@@ -8,6 +8,7 @@ import type { ShardPlan } from '../shared/shards.js';
 import type { EpochRecord, Evaluation, TrialSummary } from '../shared/summary.js';
 import { isTreeNode, TreeSum, type Range } from '../shared/tree.js';
 import type { VectorMemory } from '../shared/vector/memory.js';
+import { wireOf, type WireFormat } from '../shared/wire.js';
 import { EvaluationSum, type ChunkResult } from './evaluation-sum.js';
 import { GradientBuffers } from './gradient-buffers.js';
 import type { LossAndAccuracy, TrialProgress } from './run-figures.js';
@@ -116,6 +117,8 @@ export interface TrialOptions {
   /** Rows of one evaluation chunk. */
   readonly evaluationRows: number;
   readonly rule: UpdateRule;
+  /** Left out: float32. */
+  readonly wire?: WireFormat;
   /** Which weights are evaluated and kept, and when the trial stops early. */
   readonly result: ResultOptions;
   /** Initial parameters and state; the trial takes them over. */
@@ -153,7 +156,10 @@ export class Trial {
   constructor(options: TrialOptions, state?: TrialState) {
     this.options = options;
     this.weights = options.weights;
-    this.gradients = new GradientBuffers(options.memory, options.weights.length);
+    this.gradients = new GradientBuffers(options.memory, {
+      size: options.weights.length,
+      wire: wireOf(options.wire),
+    });
     this.result = new ResultWeights(options.result, options.weights);
     this.ledger = new RowLedger(options.plan, { seed: options.seed, trial: options.trial }, state?.ledger);
     this.phase = { kind: 'idle', position: { kind: 'step', epoch: 0, stepInEpoch: 0 } };

@@ -1,11 +1,10 @@
 import type { Answer, Cluster, Tenant, Worker } from '../coordinator/cluster.js';
-import { GradientBuffers } from '../coordinator/gradient-buffers.js';
+import { GradientBuffers, type Place } from '../coordinator/gradient-buffers.js';
 import type { HeldFrame } from '../coordinator/round-frames.js';
 import type { RowSource } from '../coordinator/row-server.js';
-import type { Place } from '../coordinator/session.js';
 import type { Verdict } from '../coordinator/trial.js';
 import { AtelierError, invariant } from '../shared/errors.js';
-import { bytesOf, float32Of, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
+import { HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import {
   encodeToWorker,
   encodeToWorkerOver,
@@ -15,6 +14,7 @@ import {
   type RunSpec,
 } from '../shared/protocol/messages.js';
 import { VectorMemory } from '../shared/vector/memory.js';
+import { wireOf, type Wire } from '../shared/wire.js';
 import type { RowUser } from '../worker/row-store.js';
 import type { RowStores } from '../worker/row-stores.js';
 import type { RunPart, RunPort } from '../worker/run-work.js';
@@ -64,6 +64,7 @@ export class RelayedRun implements RunPart, Tenant {
   /** As the workers know it. */
   private readonly below: number;
   private readonly rows: RowUser;
+  private readonly wire: Wire;
   private readonly buffers: GradientBuffers;
   private readonly trials = new Map<number, TrialRecord>();
   private readonly warnings = new Set<string>();
@@ -87,7 +88,8 @@ export class RelayedRun implements RunPart, Tenant {
     };
     const { size } = spec.layout;
     const memory = new VectorMemory(spec.shards + BUFFERS_IN_FLIGHT, HEAD_ROOM_FLOATS + size);
-    this.buffers = new GradientBuffers(memory, size, HEAD_ROOM_FLOATS);
+    this.wire = wireOf(spec.wire);
+    this.buffers = new GradientBuffers(memory, { size, headRoom: HEAD_ROOM_FLOATS, wire: this.wire });
     this.below = options.cluster.attach(this);
   }
 
@@ -114,7 +116,7 @@ export class RelayedRun implements RunPart, Tenant {
   }
 
   open(message: RoundMessage, weights: Uint8Array, frame: Buffer): void {
-    const bytes = this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+    const bytes = this.spec.layout.size * this.wireOf(message).bytesPerValue;
     if (weights.byteLength !== bytes)
       throw new AtelierError('protocol', `weights of ${weights.byteLength} bytes, not ${bytes}`);
     const record = this.require(message.trial);
@@ -196,13 +198,12 @@ export class RelayedRun implements RunPart, Tenant {
     this.options.onStrength();
   }
 
-  partialBytes({ rows }: PartialMessage): number {
-    return rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+  partialBytes(partial: PartialMessage): number {
+    return this.buffers.payloadBytes(partial);
   }
 
-  placeFor(): Place {
-    const buffer = this.buffers.borrow();
-    return { bytes: bytesOf(buffer), giveBack: () => this.buffers.giveBack(buffer) };
+  placeFor(partial: PartialMessage): Place {
+    return this.buffers.placeFor(partial);
   }
 
   answered(_worker: Worker, { message, payload }: Received<Answer>): Verdict {
@@ -243,7 +244,8 @@ export class RelayedRun implements RunPart, Tenant {
     const full = encodeToWorkerOver(down, frame);
     let light: Buffer | undefined;
     const makeLight = (): Buffer => {
-      const hasLeft = cluster.leaveWeights(below, message.trial, float32Of(weights));
+      const values = this.wireOf(message).unpack(weights, new Float32Array(this.spec.layout.size));
+      const hasLeft = cluster.leaveWeights(below, message.trial, values);
       return hasLeft ? encodeToWorker({ ...down, left: true }) : full;
     };
     return {
@@ -266,7 +268,15 @@ export class RelayedRun implements RunPart, Tenant {
     };
     this.options.onRows(rows);
     if (values === null) this.port.send(partial);
-    else void this.port.sendInPlace(partial, bytesOf(values)).then(() => this.buffers.release(values));
+    else {
+      const payload = this.wire.packInPlace(values);
+      void this.port.sendInPlace(partial, payload).then(() => this.buffers.release(values));
+    }
+  }
+
+  /** How the parameters of a round come. */
+  private wireOf({ work }: RoundMessage): Wire {
+    return work.kind === 'step' ? this.wire : wireOf();
   }
 
   private require(trial: number): TrialRecord {

@@ -5,7 +5,6 @@ import type { Verdict } from '../coordinator/trial.js';
 import { Bitmap } from '../shared/bitmap.js';
 import { AtelierError } from '../shared/errors.js';
 import type { GradientSum } from '../shared/gradient-sum.js';
-import { float32Of } from '../shared/protocol/frame.js';
 import type {
   CoordinatorToWorker,
   PartialMessage,
@@ -137,10 +136,9 @@ export class RelayedTrial {
     if (phase.kind !== 'step' || phase.round !== message.round) {
       return { verdict: this.verdictOfOther(message.round), answer: null };
     }
-    const bytes = rows === 0 ? 0 : this.spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
     const part = { start: message.start, count: message.count };
     if (
-      payload.byteLength !== bytes ||
+      payload.byteLength !== this.buffers.payloadBytes(message) ||
       correct > rows ||
       !isTreeNode(part, this.plan.shards) ||
       !this.ledger.isOfStep(phase.work, part, rows, rowDigests)
@@ -153,7 +151,7 @@ export class RelayedTrial {
     rowDigests.forEach((digest, i) => (open.rowDigests[part.start - open.node.start + i] = digest));
     open.computeMs += message.computeMs;
     open.retries += message.retries;
-    const values = rows === 0 ? null : float32Of(payload);
+    const values = this.buffers.valuesOf(message, payload);
     const sum = open.sum.add(part, this.hold({ rows, lossSum, correct, values }, open));
     if (sum === undefined) return { verdict: 'used', answer: null };
     phase.nodes = phase.nodes.filter((other) => other !== open);

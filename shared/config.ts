@@ -3,6 +3,7 @@ import { augmentationOf } from './augmentation.js';
 import { AtelierError } from './errors.js';
 import { PresetName, withPreset } from './presets.js';
 import { RECIPE_FIELDS, recipeProblem, type ExampleRecipe } from './recipe.js';
+import { WireFormat } from './wire.js';
 
 /** The largest seed: what a double holds exactly. */
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
@@ -54,6 +55,9 @@ export const TrainingConfig = z.strictObject({
     .default(null)
     .describe('L2 strength on dense kernels (default: as the model says; presets 0.0001)'),
   step: StepMode.default('auto').describe('compiled, eager, or auto: compiled where the model allows it'),
+  wire: WireFormat.default('float32').describe(
+    'how steps round and send parameters and gradients: float32, or bf16: half the bytes, 8 bits of mantissa',
+  ),
   validationRows: z
     .int()
     .min(0)

@@ -19,10 +19,13 @@ export function addInPlace(left: Float32Array, right: Float32Array): Float32Arra
   return left;
 }
 
-/** Left plus right, reusing the left's memory: the `combine` of a gradient's `TreeSum`. */
-export function addGradientSums(left: GradientSum, right: GradientSum): GradientSum {
+/**
+ * Left plus right, reusing the left's memory: the `combine` of a gradient's `TreeSum`.
+ * @param add as the run's wire adds (shared/wire.ts)
+ */
+export function addGradientSums(left: GradientSum, right: GradientSum, add = addInPlace): GradientSum {
   let values = left.values ?? right.values;
-  if (left.values !== null && right.values !== null) values = addInPlace(left.values, right.values);
+  if (left.values !== null && right.values !== null) values = add(left.values, right.values);
   return {
     rows: left.rows + right.rows,
     lossSum: left.lossSum + right.lossSum,

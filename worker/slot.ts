@@ -12,6 +12,7 @@ import { Warper } from './augmentation/warper.js';
 import { CompiledFunctions } from './compiled/compiled-functions.js';
 import { TraceRefused } from './compiled/trace.js';
 import { VectorMemory } from '../shared/vector/memory.js';
+import { wireOf } from '../shared/wire.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
 import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.js';
@@ -250,7 +251,13 @@ async function perform(task: SlotTask): Promise<SlotResult> {
     };
     const { batches, out } = task;
     const sum = batches.length === 1 ? out : scratch.at(0);
-    const figures = gradientOfNode(batches, sum, gradientOf, (level) => scratch.at(level + 1));
+    const figures = gradientOfNode(
+      batches,
+      sum,
+      gradientOf,
+      (level) => scratch.at(level + 1),
+      wireOf(spec.wire),
+    );
     if (sum !== out) out.set(sum);
     return { ...figures, fallback, ...since(startedAt), ...holdings() };
   }

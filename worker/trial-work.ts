@@ -15,6 +15,7 @@ import { Purpose, RandomStream } from '../shared/rng.js';
 import { rowDigest, type RowDigest } from '../shared/row-digest.js';
 import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, partsForSlots, TreeSum, type Range } from '../shared/tree.js';
+import { wireOf, type Wire } from '../shared/wire.js';
 import type { BufferPool } from './buffer-pool.js';
 import type { Compute } from './compute-pool.js';
 import { hasRows, type MicroBatch } from './micro-batch.js';
@@ -71,6 +72,7 @@ export class TrialWork {
   private readonly context: RunContext;
   private readonly trial: number;
   private readonly plan: ShardPlan;
+  private readonly wire: Wire;
   private readonly splits: Record<Split, Uint32Array>;
   private readonly values: SharedArrayBuffer;
   private weights: WeightMemory;
@@ -92,6 +94,7 @@ export class TrialWork {
     }
     this.context = context;
     this.trial = trial;
+    this.wire = wireOf(context.spec.wire);
     const rowsOf = (bitmap: Uint8Array): Uint32Array => new Bitmap(dataset.trainRows, bitmap).rows();
     this.plan = new ShardPlan(rowsOf(payload.subarray(0, bytes)), shards, batchSize);
     this.splits = {
@@ -118,16 +121,17 @@ export class TrialWork {
     this.freeLeft();
   }
 
-  private takeWeights({ left }: Round, payload: Uint8Array): void {
-    const { run, exchange } = this.context;
-    const values = new Uint8Array(this.values);
-    const expected = left ? 0 : values.byteLength;
+  private takeWeights({ left, work }: Round, payload: Uint8Array): void {
+    const { run, exchange, spec } = this.context;
+    const values = new Float32Array(this.values);
+    const wire = work.kind === 'step' ? this.wire : wireOf();
+    const expected = left ? 0 : spec.layout.size * wire.bytesPerValue;
     if (payload.byteLength !== expected) {
       throw new AtelierError('protocol', `weights of ${payload.byteLength} bytes, not ${expected}`);
     }
-    if (!left) values.set(payload);
+    if (!left) wire.unpack(payload, values);
     else if (exchange === null) throw new AtelierError('protocol', 'there is no exchange to look into');
-    else if (!exchange.readWeights(run, this.trial, values)) this.isOver = true;
+    else if (!exchange.readWeights(run, this.trial, bytesOf(values))) this.isOver = true;
   }
 
   private freeLeft(): void {
@@ -156,7 +160,8 @@ export class TrialWork {
 
   private async computeNode(round: number, work: StepWork, node: Range, lease: LeaseNumber): Promise<void> {
     const { run, buffers, pool, exchange, send, sendInPlace } = this.context;
-    const tree = new TreeSum(node, addGradientSums);
+    const { wire } = this;
+    const tree = new TreeSum<GradientSum>(node, (left, right) => addGradientSums(left, right, wire.add));
     const lent: Float32Array[] = [];
     const rowDigests: RowDigest[] = [];
     const times: TaskTime[] = [];
@@ -192,7 +197,7 @@ export class TrialWork {
       const partial = { type: 'partial', run, trial: this.trial, round, ...node, ...figures } as const;
       if (leftAt !== null) this.left.push(leftAt);
       if (values === null || leftAt !== null) send(partial);
-      else await sendInPlace(partial, bytesOf(values));
+      else await sendInPlace(partial, wire.packInPlace(values));
     } finally {
       for (const buffer of lent) buffers.giveBack(buffer);
     }

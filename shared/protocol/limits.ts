@@ -3,7 +3,7 @@
 /** The WebSocket subprotocol; a change that old peers cannot read gets a new one. */
 export const SUBPROTOCOL = 'atelier.v1';
 /** Checked in the hello: both sides must have the same. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 /** The largest msgpack header: a lease table and the longest topology fit. */
 export const MAX_HEADER_BYTES = 4 * 1024 * 1024;

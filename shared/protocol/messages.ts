@@ -5,6 +5,7 @@ import { ExchangeOffer } from '../exchange.js';
 import { TensorLayout } from '../layout.js';
 import { ExampleRecipe } from '../recipe.js';
 import { RowDigest } from '../row-digest.js';
+import { WireFormat } from '../wire.js';
 import { decodeFrame, decodeHead, encodeFrame, encodeFrameAround, encodeFrameOver } from './frame.js';
 import { MAX_SLOTS } from './limits.js';
 
@@ -63,6 +64,8 @@ export const RunSpec = z.strictObject({
   step: StepMode,
   /** Answers say when their tasks were computed, for a trace. */
   timed: z.literal(true).optional(),
+  /** Left out: float32. */
+  wire: WireFormat.optional(),
   recipe: ExampleRecipe,
   dataset: DatasetInfo,
   layout: TensorLayout,
@@ -109,8 +112,9 @@ const lease = count.optional();
 const tasks = z.array(TaskTiming).max(MAX_SLOTS).optional();
 
 /**
- * The sum of the gradients of one tree node, `start`/`count` in shards. Payload: `layout.size` float32 (gradient
- * sums, then changes of the state times rows), or nothing when `rows` is 0 or it was left in the exchange.
+ * The sum of the gradients of one tree node, `start`/`count` in shards. Payload: `layout.size` values (gradient
+ * sums, then changes of the state times rows) as the run's wire has them (shared/wire.ts), or nothing when `rows` is 0 or they
+ * were left in the exchange, as float32.
  */
 const Partial = z.strictObject({
   type: z.literal('partial'),
@@ -226,8 +230,8 @@ const Trial = z.strictObject({ type: z.literal('trial'), run: count, trial: coun
 /** Rows asked for. Payload: `count` u32 row numbers, then their images, then their labels (one byte each). */
 const Rows = z.strictObject({ type: z.literal('rows'), run: count, count: z.int().min(1) });
 /**
- * A round of a trial. Payload: `layout.size` float32 parameters and state, or nothing when they are left in the
- * exchange. Encoded once, the same frame goes to every worker that gets a lease of the round.
+ * A round of a trial. Payload: `layout.size` parameters and state, of a step as the run's wire has them, else float32, or nothing
+ * when they are left in the exchange, as float32. Encoded once, the same frame goes to every worker that gets a lease of the round.
  */
 const Round = z.strictObject({
   type: z.literal('round'),

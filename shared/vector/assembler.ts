@@ -14,9 +14,13 @@ export type Expression =
   | { readonly kind: 'scalar'; readonly scalar: number }
   | { readonly kind: 'temporary'; readonly index: number }
   | { readonly kind: 'binary'; readonly op: BinaryOp; readonly left: Expression; readonly right: Expression }
-  | { readonly kind: 'sqrt'; readonly of: Expression };
+  | { readonly kind: 'sqrt'; readonly of: Expression }
+  /** Each lane's bits as an unsigned integer, moved to the right. */
+  | { readonly kind: 'shift'; readonly of: Expression; readonly by: number }
+  /** The same bits in every lane. */
+  | { readonly kind: 'bits'; readonly bits: number };
 
-type BinaryOp = 'add' | 'sub' | 'mul' | 'div';
+type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'addBits' | 'and';
 
 export type Statement =
   | { readonly kind: 'store'; readonly array: number; readonly value: Expression }
@@ -45,7 +49,12 @@ export const add = binary('add');
 export const sub = binary('sub');
 export const mul = binary('mul');
 export const div = binary('div');
+/** The sum of the bits as integers, modulo 2^32. */
+export const addBits = binary('addBits');
+export const and = binary('and');
 export const sqrt = (of: Expression): Expression => ({ kind: 'sqrt', of });
+export const shift = (of: Expression, by: number): Expression => ({ kind: 'shift', of, by });
+export const bits = (value: number): Expression => ({ kind: 'bits', bits: value });
 export const store = (array: number, value: Expression): Statement => ({ kind: 'store', array, value });
 export const set = (index: number, value: Expression): Statement => ({ kind: 'set', index, value });
 
@@ -54,6 +63,8 @@ const BINARY: Readonly<Record<BinaryOp, number>> = {
   sub: Simd.sub,
   mul: Simd.mul,
   div: Simd.div,
+  addBits: Simd.addIntegers,
+  and: Simd.and,
 };
 /** The hint that an address is a multiple of 2^4. */
 const ALIGNMENT = 4;
@@ -110,6 +121,13 @@ function code(kernel: Kernel): number[] {
       }
       case 'sqrt':
         return [...value(expression.of, vector), ...simd(Simd.sqrt)];
+      case 'shift':
+        return [...value(expression.of, vector), Op.i32Const, expression.by, ...simd(Simd.shiftRight)];
+      case 'bits':
+        return [
+          ...simd(Simd.constant),
+          ...new Uint8Array(Uint32Array.from(repeat(expression.bits, LANES)).buffer),
+        ];
     }
   };
   const statement = (each: Statement, vector: number): number[] =>

@@ -38,6 +38,7 @@ export const Simd = {
   load16Lane: 0x55,
   floor: 0x68,
   shiftRight: 0xad,
+  addIntegers: 0xae,
   sqrt: 0xe3,
   add: 0xe4,
   sub: 0xe5,

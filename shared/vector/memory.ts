@@ -1,16 +1,21 @@
 import {
   add,
+  addBits,
+  and,
   assemble,
+  bits,
   BLOCK_FLOATS,
   div,
   load,
   mul,
   scalar,
   set,
+  shift,
   sqrt,
   store,
   sub,
   temporary,
+  type Expression,
   type Kernel,
 } from './assembler.js';
 
@@ -25,6 +30,10 @@ type KernelFunction = (...args: readonly number[]) => number;
 /** temporary 0 += x - x, where x is temporary 1: 0 as long as it is finite, then NaN for good. */
 const FINITENESS = set(0, add(temporary(0), sub(temporary(1), temporary(1))));
 
+/** `bf16`, of a value. */
+const halved = (value: Expression): Expression =>
+  and(addBits(addBits(value, and(shift(value, 16), bits(1))), bits(0x7fff)), bits(0xffff0000));
+
 /** The kernels; each says the plain loop that it is. */
 const KERNELS = {
   /** a0 = a0 + a1 */
@@ -33,6 +42,20 @@ const KERNELS = {
     scalars: 0,
     temporaries: 0,
     body: [store(0, add(load(0), load(1)))],
+  },
+  /** a0 = bf16(a0) */
+  roundBf16: {
+    arrays: 1,
+    scalars: 0,
+    temporaries: 2,
+    body: [set(1, load(0)), store(0, halved(temporary(1)))],
+  },
+  /** a0 = bf16(a0 + a1) */
+  addBf16: {
+    arrays: 2,
+    scalars: 0,
+    temporaries: 2,
+    body: [set(1, add(load(0), load(1))), store(0, halved(temporary(1)))],
   },
   /** a0 = s0 * a0; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
   scale: {

@@ -16,6 +16,7 @@ import {
   HEAD_ROOM_BYTES,
 } from '../../shared/protocol/frame.js';
 import { runKernel, VectorMemory } from '../../shared/vector/memory.js';
+import { wireOf } from '../../shared/wire.js';
 import { circumstances, publish } from './results.js';
 import { median } from './train-here.js';
 
@@ -97,7 +98,7 @@ function contests(size: number): Contest[] {
   const header = { type: 'partial', round: 1 };
   const frame = encodeFrame(header, bytesOf(first));
   sameBits('frames', new Float32Array(decodeFrame(frame).payload.slice().buffer), first);
-  const frames = new RoundFrames(size * FLOAT, () => false);
+  const frames = new RoundFrames(size, wireOf(), () => false);
   const round = {
     type: 'round',
     run: 0,

@@ -39,6 +39,24 @@ describe('training', () => {
   });
 });
 
+describe('with --wire bf16', () => {
+  test('the weights are the same through memory and sockets, and others than with float32', async () => {
+    const hashes: string[] = [];
+    for (const [name, ...args] of [
+      ['memory', '--wire', 'bf16', '--workers', '2'],
+      ['sockets', '--wire', 'bf16', '--workers', '3', '--slots', '1', '--no-shared-memory'],
+      ['float32', '--workers', '2'],
+    ] as [string, ...string[]][]) {
+      const { code, stderr } = await train(`wire-${name}`, '--epochs', '1', ...args);
+      expect({ code, stderr }).toMatchObject({ code: 0 });
+      hashes.push(readSummary(join(folder, `wire-${name}`)).weightsSha256);
+    }
+    const [memory, sockets, float32] = hashes;
+    expect(sockets).toBe(memory);
+    expect(float32).not.toBe(memory);
+  });
+});
+
 describe('a finished run', () => {
   const path = join(folder, 'finished');
   let exit: Exit;

@@ -2,6 +2,7 @@ import { afterAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { WebSocket } from 'ws';
 import { systemClock } from '../../shared/clock.js';
 import { CloseCode } from '../../shared/protocol/limits.js';
+import type { WireFormat } from '../../shared/wire.js';
 import { ComputePool } from '../../worker/compute-pool.js';
 import { RunWork, WorkerMemory } from '../../worker/run-work.js';
 import { openSocket, WorkerSession } from '../../worker/session.js';
@@ -17,8 +18,12 @@ import { startRelay } from '../support/relay.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
 
 const folder = temporaryFolder();
-const pool = new ComputePool(1);
-afterAll(() => pool.close());
+/** Slots keep models by numbers that every `WorkerMemory` gives anew: each kind of run has a pool of its own. */
+const pools: Readonly<Record<WireFormat, ComputePool>> = {
+  float32: new ComputePool(1),
+  bf16: new ComputePool(1),
+};
+afterAll(() => Promise.all(Object.values(pools).map((pool) => pool.close())));
 
 interface TestWorker {
   /** As SIGKILL does. */
@@ -26,8 +31,8 @@ interface TestWorker {
 }
 
 /** A worker that computes with TensorFlow, on a slot that all of them share, and has no dataset. */
-function startWorker(url: string): TestWorker {
-  const memory = new WorkerMemory(pool, null);
+function startWorker(url: string, wire: WireFormat = 'float32'): TestWorker {
+  const memory = new WorkerMemory(pools[wire], null);
   let socket: WebSocket | undefined;
   const versions = { atelier: '0', node: 'v20', tensorflow: '2' };
   const session = new WorkerSession({
@@ -42,7 +47,8 @@ function startWorker(url: string): TestWorker {
   return { kill };
 }
 
-const startWorkers = (urls: readonly string[]): TestWorker[] => urls.map(startWorker);
+const startWorkers = (urls: readonly string[], wire?: WireFormat): TestWorker[] =>
+  urls.map((url) => startWorker(url, wire));
 
 async function hashOf({ run }: TestCoordinator): Promise<string> {
   expect(await run.ended).toMatchObject({ status: 'done' });
@@ -61,26 +67,31 @@ const EPOCHS = 60;
 /** Of what `startCoordinator` trains: 16 rows in batches of 8. */
 const STEPS = 2 * EPOCHS;
 const settings = { config: { epochs: EPOCHS } };
-const direct = async (): Promise<string> => {
-  const coordinator = await startCoordinator(folder, { ...settings, minWorkers: 2 });
-  startWorkers([coordinator.url, coordinator.url]);
+const direct = async (wire: WireFormat): Promise<string> => {
+  const config = { ...settings.config, wire };
+  const coordinator = await startCoordinator(folder, { config, minWorkers: 2 });
+  startWorkers([coordinator.url, coordinator.url], wire);
   return hashOf(coordinator);
 };
 /** The same training without a relay; made once. */
-let plain: Promise<string> | undefined;
-const expected = (): Promise<string> => (plain ??= direct());
+const plain = new Map<WireFormat, Promise<string>>();
+function expected(wire: WireFormat = 'float32'): Promise<string> {
+  const hash = plain.get(wire) ?? direct(wire);
+  plain.set(wire, hash);
+  return hash;
+}
 
-describe('two levels of relays', () => {
+describe.each(['float32', 'bf16'] as const)('two levels of relays, %s', (wire) => {
   test('end in the same bits, with one partial a step into the coordinator and each row once', async () => {
-    const coordinator = await startCoordinator(folder, settings);
+    const coordinator = await startCoordinator(folder, { config: { ...settings.config, wire } });
     const top = await startRelay(coordinator.url, { minWorkers: 2 });
     const [left, right] = await Promise.all([
       startRelay(top.url, { minWorkers: 2 }),
       startRelay(top.url, { minWorkers: 2 }),
     ]);
-    startWorkers([left.url, left.url, right.url, right.url]);
+    startWorkers([left.url, left.url, right.url, right.url], wire);
     const hash = await hashOf(coordinator);
-    expect(hash).toBe(await expected());
+    expect(hash).toBe(await expected(wire));
     const { in: incoming, out } = coordinator.cluster.traffic;
     expect(Object.fromEntries(incoming.frames.entries())['partial']).toBe(STEPS);
     expect(Object.fromEntries(out.frames.entries())['round']).toBeLessThanOrEqual(STEPS + EPOCHS + 1);

@@ -1,3 +1,4 @@
+import { wireOf } from '../../shared/wire.js';
 import type { RunMemory } from '../../worker/slot.js';
 import { gradientOfNode, type GradientOf } from '../../worker/micro-batch.js';
 import type { Compute } from '../../worker/compute-pool.js';
@@ -115,7 +116,7 @@ export class ToyPool implements Compute {
       const data = this.rowsOf(run);
       const values = new Float32Array(weights.values);
       const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
-      const figures = gradientOfNode(batches, out, gradientOf, () => new Float32Array(out.length));
+      const figures = gradientOfNode(batches, out, gradientOf, () => new Float32Array(out.length), wireOf());
       return { ...figures, computeMs, fallback: null, retries: 0, slot: 0, endedAt: 0 };
     });
 

@@ -12,7 +12,7 @@ describe.each([
   ['in memories of their own', new VectorMemory(0, 0)],
 ])('buffers of gradients, %s', (_, memory) => {
   it('hold what was received into them without a copy', () => {
-    const buffers = new GradientBuffers(memory, SIZE);
+    const buffers = new GradientBuffers(memory, { size: SIZE });
     const lent = buffers.borrow().fill(1);
     const held = buffers.hold(sumOf(viewOf(lent)));
     expect(held.values).toBe(lent);
@@ -21,7 +21,7 @@ describe.each([
   });
 
   it('hold a copy of what lies elsewhere', () => {
-    const buffers = new GradientBuffers(memory, SIZE);
+    const buffers = new GradientBuffers(memory, { size: SIZE });
     const elsewhere = new Float32Array(SIZE).fill(2);
     const { values } = buffers.hold(sumOf(elsewhere));
     expect(values).toEqual(elsewhere);
@@ -29,7 +29,7 @@ describe.each([
   });
 
   it('that are being received into are nobody else’s, be the step over', () => {
-    const buffers = new GradientBuffers(memory, SIZE);
+    const buffers = new GradientBuffers(memory, { size: SIZE });
     const lent = buffers.borrow();
     buffers.reset();
     const others = [buffers.borrow(), buffers.borrow()];
@@ -39,7 +39,7 @@ describe.each([
   });
 
   it('are used again in the next step', () => {
-    const buffers = new GradientBuffers(memory, SIZE);
+    const buffers = new GradientBuffers(memory, { size: SIZE });
     const seen = new Set<Float32Array | null>();
     for (let step = 0; step < 5; step++) {
       buffers.reset();

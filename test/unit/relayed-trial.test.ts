@@ -55,7 +55,7 @@ class CountedBuffers extends GradientBuffers {
 }
 
 function makeTrial(): { trial: RelayedTrial; buffers: CountedBuffers } {
-  const buffers = new CountedBuffers(new VectorMemory(SHARDS, SIZE), SIZE);
+  const buffers = new CountedBuffers(new VectorMemory(SHARDS, SIZE), { size: SIZE });
   return { trial: new RelayedTrial(spec, 0, bitmaps, buffers), buffers };
 }
 

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { RoundFrames } from '../../coordinator/round-frames.js';
 import { float32Of } from '../../shared/protocol/frame.js';
 import { decodeFromCoordinator } from '../../shared/protocol/messages.js';
+import { wireOf } from '../../shared/wire.js';
 
 type Round = Parameters<RoundFrames['encode']>[0];
 const round = (number: number): Round => ({
@@ -18,7 +19,7 @@ const contents = (bytes: Buffer): unknown => {
 };
 
 test('a frame keeps its contents for as long as anybody holds it', () => {
-  const frames = new RoundFrames(20, () => false);
+  const frames = new RoundFrames(5, wireOf(), () => false);
   const first = frames.encode(round(1), weights(1));
   first.hold();
   first.release();
@@ -28,7 +29,7 @@ test('a frame keeps its contents for as long as anybody holds it', () => {
 });
 
 test('the memory of a frame that everybody let go is used again', () => {
-  const frames = new RoundFrames(20, () => false);
+  const frames = new RoundFrames(5, wireOf(), () => false);
   const first = frames.encode(round(1), weights(1));
   const { buffer } = first.full;
   first.release();
@@ -39,7 +40,7 @@ test('the memory of a frame that everybody let go is used again', () => {
 
 test('parameters that were left in the exchange are not sent, and left once for all', () => {
   const left: number[][] = [];
-  const frames = new RoundFrames(20, (values) => left.push([...values]) > 0);
+  const frames = new RoundFrames(5, wireOf(), (values) => left.push([...values]) > 0);
   const frame = frames.encode(round(1), weights(1));
   expect(contents(frame.light)).toEqual({ message: { ...round(1), left: true }, values: [] });
   expect(frame.light).toBe(frame.light);
@@ -47,7 +48,7 @@ test('parameters that were left in the exchange are not sent, and left once for 
 });
 
 test('parameters that find no room in the exchange are sent', () => {
-  const frame = new RoundFrames(20, () => false).encode(round(1), weights(1));
+  const frame = new RoundFrames(5, wireOf(), () => false).encode(round(1), weights(1));
   expect(contents(frame.light)).toEqual({ message: { ...round(1), left: false }, values: [1, 1, 1, 1, 1] });
   expect(frame.light).toBe(frame.full);
 });
