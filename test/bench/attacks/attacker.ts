@@ -2,7 +2,7 @@
  * Arguments: kind, port, token, attempts a second. Attacks a coordinator on this machine between the messages `go` and `stop` of its
  * parent, and answers `stop` with the number of attempts of each outcome: the HTTP status, or what became of the connection.
  */
-import { connect as tcpConnect, type Socket } from 'node:net';
+import { connect as tcpConnect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import {
@@ -103,6 +103,15 @@ function inside(misuse: (socket: WebSocket) => void, credential: SessionCredenti
   });
 }
 
+function comeAndGo(to: number): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = tcpConnect({ host: HOST, port: to }, () => socket.destroy());
+    socket.on('error', () => undefined).once('close', () => resolve('left'));
+  });
+}
+
+const decoy = createServer((socket) => socket.destroy());
+
 const CREDENTIAL = { worker: 0, epoch: 0, secret: '0'.repeat(64) };
 
 const KINDS: Readonly<Record<string, () => Promise<string>>> = {
@@ -121,11 +130,9 @@ const KINDS: Readonly<Record<string, () => Promise<string>>> = {
   'plain ws': () => inClear(`GET / HTTP/1.1\r\nHost: ${HOST}\r\nUpgrade: websocket\r\n\r\n`),
   'slow loris': () => drip('\x16', '\x03'),
   'half a TLS handshake': () => drip('\x16\x03\x01\x02\x00\x01', ''),
-  connections: () =>
-    new Promise((resolve) => {
-      const socket = tcpConnect(address, () => socket.destroy());
-      socket.on('error', () => undefined).once('close', () => resolve('left'));
-    }),
+  connections: () => comeAndGo(Number(port)),
+  // What the same costs when it is not the coordinator that is attacked.
+  'connections to the attacker itself': () => comeAndGo((decoy.address() as AddressInfo).port),
   'wrong token': () => upgrade({ headers: bearer(`${token.slice(0, -4)}AAAA`) }),
   'no token': () => upgrade({}),
 };
@@ -151,5 +158,5 @@ if (attack !== undefined) {
       process.send?.(outcomes);
     }
   });
-  process.send?.('ready');
+  decoy.listen(0, HOST, () => process.send?.('ready'));
 }
