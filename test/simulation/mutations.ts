@@ -4,6 +4,7 @@ import { Adam } from '../../coordinator/optimizer/adam.js';
 import { addInPlace, type GradientSum } from '../../shared/gradient-sum.js';
 import { TreeSum, type Range } from '../../shared/tree.js';
 import { RelayedTrial } from '../../relay/relayed-trial.js';
+import { wireOf } from '../../shared/wire.js';
 import { Places } from '../../worker/places.js';
 
 /** Replaces a method; returns what puts it back. */
@@ -48,6 +49,8 @@ export const mutations: Readonly<Record<string, () => () => void>> = {
           return this.left === 0 ? this.arrived : undefined;
         },
     ),
+  /** Only what crosses a wire is rounded, not every sum. */
+  'sums-not-rounded': () => patch(wireOf('bf16'), 'add', () => addInPlace),
   /** A partial that comes a second time is added a second time. */
   'duplicate-taken': () =>
     patch(

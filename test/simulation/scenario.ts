@@ -88,6 +88,14 @@ interface Sum {
   correct: number;
 }
 
+/** The nearest value of 8 bits of mantissa, ties to even: what bf16 leaves. */
+function halved(value: number): number {
+  if (value === 0) return value;
+  const unit = 2 ** (Math.floor(Math.log2(Math.abs(value))) - 7);
+  const [below, rest] = [Math.floor(value / unit), value / unit - Math.floor(value / unit)];
+  return unit * (rest < 0.5 || (rest === 0.5 && below % 2 === 0) ? below : below + 1);
+}
+
 /** Training as a plain loop: no cluster, no state machine, the additions of a step as a recursion. */
 function trainPlainly(plan: TrialPlan, config: RunConfig, dataset: Dataset): Expected {
   const { shards, validation, trial } = plan;
@@ -100,6 +108,7 @@ function trainPlainly(plan: TrialPlan, config: RunConfig, dataset: Dataset): Exp
   };
   const weights = initialWeights(MODEL, seed, trial);
   const rule = makeUpdateRule(config, MODEL.layout, shards.stepsPerEpoch);
+  const sent = (values: Float32Array): Float32Array => (config.wire === 'bf16' ? values.map(halved) : values);
   const epochs: Expected['epochs'][number][] = [];
   const steps: number[] = [];
 
@@ -110,7 +119,8 @@ function trainPlainly(plan: TrialPlan, config: RunConfig, dataset: Dataset): Exp
     const stream = new RandomStream({ seed, purpose: Purpose.dropout, trial, epoch, shard }, step);
     const words = Int32Array.of(stream.uint32(), stream.uint32());
     const values = new Float32Array(MODEL.layout.size);
-    return { values, ...toyGradient(weights, rows, words, data, values) };
+    const figures = toyGradient(sent(weights), rows, words, data, values);
+    return { values: sent(values), ...figures };
   };
   const node = (epoch: number, step: number, start: number, count: number): Sum => {
     if (count === 1) return leaf(epoch, start, step);
@@ -121,7 +131,7 @@ function trainPlainly(plan: TrialPlan, config: RunConfig, dataset: Dataset): Exp
     const { values: a } = left;
     const { values: b } = right;
     return {
-      values: a === null ? b : b === null ? a : a.map((value, i) => value + (b[i] as number)),
+      values: a === null ? b : b === null ? a : sent(a.map((value, i) => value + (b[i] as number))),
       lossSum: left.lossSum + right.lossSum,
       correct: left.correct + right.correct,
     };
@@ -184,6 +194,7 @@ export function scenarios(): readonly Scenario[] {
     makeScenario({ ...shared, shards: 5, batchSize: 5, validationRows: 3, optimizer: 'sgd' }, small),
     makeScenario({ ...shared, shards: 8, batchSize: 8, validationRows: 4 }, small),
     makeScenario({ ...shared, shards: 8, batchSize: 8, validationRows: 520 }, large),
+    makeScenario({ ...shared, shards: 7, batchSize: 7, validationRows: 4, wire: 'bf16' }, small),
     makeScenario(
       { ...shared, shards: 6, batchSize: 12, validationRows: 2, checkpointSteps: 1, keepCheckpoints: 1 },
       small,

@@ -1,3 +1,4 @@
+import { RunSpec } from '../../shared/protocol/messages.js';
 import { wireOf } from '../../shared/wire.js';
 import type { RunMemory } from '../../worker/slot.js';
 import { gradientOfNode, type GradientOf } from '../../worker/micro-batch.js';
@@ -93,6 +94,15 @@ export interface ToyPoolOptions {
   readonly classes: number;
 }
 
+const specs = new WeakMap<SharedArrayBuffer, RunSpec>();
+
+function specOf({ spec: text }: RunMemory): RunSpec {
+  const spec =
+    specs.get(text) ?? RunSpec.parse(JSON.parse(Buffer.from(new Uint8Array(text)).toString('utf8')));
+  specs.set(text, spec);
+  return spec;
+}
+
 /** Everyone's fingerprint. */
 const FINGERPRINT = 'f'.repeat(64);
 
@@ -116,7 +126,8 @@ export class ToyPool implements Compute {
       const data = this.rowsOf(run);
       const values = new Float32Array(weights.values);
       const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
-      const figures = gradientOfNode(batches, out, gradientOf, () => new Float32Array(out.length), wireOf());
+      const scratch = (): Float32Array => new Float32Array(out.length);
+      const figures = gradientOfNode(batches, out, gradientOf, scratch, wireOf(specOf(run).wire));
       return { ...figures, computeMs, fallback: null, retries: 0, slot: 0, endedAt: 0 };
     });
 
