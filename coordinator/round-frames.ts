@@ -1,4 +1,4 @@
-import { encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
+import { bytesOf, encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import { encodeToWorker, type CoordinatorToWorker } from '../shared/protocol/messages.js';
 import { VectorMemory } from '../shared/vector/memory.js';
 import { wireOf, type Wire } from '../shared/wire.js';
@@ -27,7 +27,7 @@ export class RoundFrames {
   private readonly leave: (weights: Float32Array) => boolean;
   /** By length. */
   private readonly free = new Map<number, Uint8Array[]>();
-  private rounded: Float32Array | undefined;
+  private copy: Float32Array | undefined;
 
   /**
    * @param size parameters and state
@@ -49,10 +49,10 @@ export class RoundFrames {
     let light: Buffer | undefined;
     const makeFull = (): Buffer => {
       payload = this.take(this.size * wire.bytesPerValue);
-      wire.pack(weights, payload);
+      payload.set(wire === wireOf() ? bytesOf(weights) : wire.packInPlace(this.copyOf(weights)));
       return encodeFrameAround({ ...message, left: false }, payload);
     };
-    const hasLeft = (): boolean => this.leave(wire === wireOf() ? weights : this.roundedBy(wire, weights));
+    const hasLeft = (): boolean => this.leave(wire === wireOf() ? weights : wire.round(this.copyOf(weights)));
     return {
       get full() {
         return (full ??= makeFull());
@@ -67,10 +67,11 @@ export class RoundFrames {
     };
   }
 
-  private roundedBy(wire: Wire, weights: Float32Array): Float32Array {
-    const rounded = (this.rounded ??= new VectorMemory(1, this.size).array(this.size));
-    rounded.set(weights);
-    return wire.round(rounded);
+  /** Until the next one is asked for. */
+  private copyOf(weights: Float32Array): Float32Array {
+    const copy = (this.copy ??= new VectorMemory(1, this.size).array(this.size));
+    copy.set(weights);
+    return copy;
   }
 
   private take(bytes: number): Uint8Array {

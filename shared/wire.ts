@@ -22,9 +22,7 @@ export interface Wire {
   round(values: Float32Array): Float32Array;
   /** left = what the wire leaves of left + right, in place. */
   readonly add: (left: Float32Array, right: Float32Array) => Float32Array;
-  /** Writes the values as they are sent, rounded. @param target `bytesPerValue` bytes for each */
-  pack(values: Float32Array, target: Uint8Array): void;
-  /** The same in the memory of the values, which are gone. */
+  /** The values as they are sent, rounded, in their own memory: they are gone. */
   packInPlace(values: Float32Array): Uint8Array;
   /** Where in the memory of the values to be a payload can be received, from which `unpack` then makes them. */
   placeIn(values: Float32Array): Uint8Array;
@@ -36,7 +34,6 @@ const FLOAT32: Wire = {
   bytesPerValue: 4,
   round: (values) => values,
   add: addInPlace,
-  pack: (values, target) => target.set(bytesOf(values)),
   packInPlace: bytesOf,
   placeIn: bytesOf,
   unpack: (payload, target) => {
@@ -66,23 +63,22 @@ const BF16: Wire = {
     }
     return left;
   },
-  pack: (values, target) => {
-    const bits = bitsOf(values);
-    const halves = halvesOf(target);
-    // Forwards: in one memory, what is written has been read.
-    for (let i = 0; i < bits.length; i++) halves[i] = rounded(bits[i] as number) >>> 16;
-  },
   packInPlace: (values) => {
     const target = bytesOf(values).subarray(0, 2 * values.length);
-    BF16.pack(values, target);
+    const halves = halvesOf(target);
+    const bits = bitsOf(values);
+    // Forwards: what is written over has been read.
+    const { done } = runKernel('pack', [halves, values], []);
+    for (let i = done; i < bits.length; i++) halves[i] = rounded(bits[i] as number) >>> 16;
     return target;
   },
   placeIn: (values) => bytesOf(values).subarray(2 * values.length),
   unpack: (payload, target) => {
-    const bits = bitsOf(target);
     const halves = halvesOf(payload.byteOffset % 2 === 0 ? payload : payload.slice());
-    // Forwards: at the end of one memory, what is written over has been read.
-    for (let i = 0; i < bits.length; i++) bits[i] = (halves[i] as number) << 16;
+    const bits = bitsOf(target);
+    // Forwards too: at the end of the target's memory, what is written over has been read.
+    const { done } = runKernel('unpack', [target, halves], []);
+    for (let i = done; i < bits.length; i++) bits[i] = (halves[i] as number) << 16;
     return target;
   },
 };

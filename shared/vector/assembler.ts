@@ -11,6 +11,8 @@ import { codeOf, leb, Op, range, repeat, signedLeb, Simd, Type, wasmModule } fro
 /** An operation on four lanes at once. */
 export type Expression =
   | { readonly kind: 'load'; readonly array: number }
+  /** Of an array of 16-bit values: these bits in the upper half, zeros in the lower. */
+  | { readonly kind: 'load-upper'; readonly array: number }
   | { readonly kind: 'scalar'; readonly scalar: number }
   | { readonly kind: 'temporary'; readonly index: number }
   | { readonly kind: 'binary'; readonly op: BinaryOp; readonly left: Expression; readonly right: Expression }
@@ -24,6 +26,8 @@ type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'addBits' | 'and';
 
 export type Statement =
   | { readonly kind: 'store'; readonly array: number; readonly value: Expression }
+  /** Into an array of 16-bit values: the upper half of the bits. */
+  | { readonly kind: 'store-upper'; readonly array: number; readonly value: Expression }
   | { readonly kind: 'set'; readonly index: number; readonly value: Expression };
 
 /**
@@ -40,6 +44,7 @@ export interface Kernel {
 }
 
 export const load = (array: number): Expression => ({ kind: 'load', array });
+export const loadUpper = (array: number): Expression => ({ kind: 'load-upper', array });
 export const scalar = (index: number): Expression => ({ kind: 'scalar', scalar: index });
 export const temporary = (index: number): Expression => ({ kind: 'temporary', index });
 const binary =
@@ -56,6 +61,11 @@ export const sqrt = (of: Expression): Expression => ({ kind: 'sqrt', of });
 export const shift = (of: Expression, by: number): Expression => ({ kind: 'shift', of, by });
 export const bits = (value: number): Expression => ({ kind: 'bits', bits: value });
 export const store = (array: number, value: Expression): Statement => ({ kind: 'store', array, value });
+export const storeUpper = (array: number, value: Expression): Statement => ({
+  kind: 'store-upper',
+  array,
+  value,
+});
 export const set = (index: number, value: Expression): Statement => ({ kind: 'set', index, value });
 
 const BINARY: Readonly<Record<BinaryOp, number>> = {
@@ -69,6 +79,9 @@ const BINARY: Readonly<Record<BinaryOp, number>> = {
 /** The hint that an address is a multiple of 2^4. */
 const ALIGNMENT = 4;
 const VECTOR_BYTES = 16;
+/** The same for 16-bit values: 2^1. */
+const HALF_ALIGNMENT = 1;
+const HALF_BITS = 16;
 const LANES = 4;
 /** Vectors of one turn of the loop: so many square roots, divisions or sums are under way at once. */
 const UNROLLED = 4;
@@ -100,6 +113,11 @@ function code(kernel: Kernel): number[] {
   const get = (local: number): number[] => [Op.localGet, ...leb(local)];
   const simd = (op: number): number[] => [Op.simd, ...leb(op)];
   const address = (array: number): number[] => [...get(array), ...get(offset), Op.i32Add];
+  const halfAddress = (array: number): number[] => [
+    ...[...get(array), ...get(offset), Op.i32Const, 1, Op.i32ShiftRight, Op.i32Add],
+  ];
+  const halfAccess = (vector: number): number[] => [HALF_ALIGNMENT, ...leb((vector * VECTOR_BYTES) / 2)];
+  const shifted = (op: number): number[] => [Op.i32Const, HALF_BITS, ...simd(op)];
   /** Every vector of a turn has temporaries of its own. */
   const local = (index: number, vector: number): number => firstTemporary + vector * kept + index;
   const access = (op: number, vector: number): number[] => [
@@ -111,6 +129,11 @@ function code(kernel: Kernel): number[] {
     switch (expression.kind) {
       case 'load':
         return [...address(expression.array), ...access(Simd.load, vector)];
+      case 'load-upper':
+        return [
+          ...halfAddress(expression.array),
+          ...[...simd(Simd.load16Widened), ...halfAccess(vector), ...shifted(Simd.shiftLeft)],
+        ];
       case 'scalar':
         return get(firstSplat + expression.scalar);
       case 'temporary':
@@ -130,10 +153,21 @@ function code(kernel: Kernel): number[] {
         ];
     }
   };
-  const statement = (each: Statement, vector: number): number[] =>
-    each.kind === 'store'
-      ? [...address(each.array), ...value(each.value, vector), ...access(Simd.store, vector)]
-      : [...value(each.value, vector), Op.localSet, ...leb(local(each.index, vector))];
+  const statement = (each: Statement, vector: number): number[] => {
+    const bits = value(each.value, vector);
+    switch (each.kind) {
+      case 'store':
+        return [...address(each.array), ...bits, ...access(Simd.store, vector)];
+      case 'store-upper': {
+        const upper = [...bits, ...shifted(Simd.shiftRight)];
+        // Narrowed twice: the first four of the eight are stored.
+        const narrow = [...upper, ...upper, ...simd(Simd.narrow16)];
+        return [...halfAddress(each.array), ...narrow, ...simd(Simd.store64Lane), ...halfAccess(vector), 0];
+      }
+      case 'set':
+        return [...bits, Op.localSet, ...leb(local(each.index, vector))];
+    }
+  };
   const lane = (index: number): number[] => [
     ...get(local(0, Math.floor(index / LANES))),
     ...simd(Simd.extractLane),

@@ -21,6 +21,7 @@ export const Op = {
   i32Add: 0x6a,
   i32Sub: 0x6b,
   i32Mul: 0x6c,
+  i32ShiftRight: 0x76,
   f32Add: 0x92,
   f32Mul: 0x94,
   f32Convert: 0xb2,
@@ -29,6 +30,7 @@ export const Op = {
 /** What follows `Op.simd`; of f32x4 unless another type is named. */
 export const Simd = {
   load: 0x00,
+  load16Widened: 0x04,
   store: 0x0b,
   constant: 0x0c,
   splat: 0x13,
@@ -36,7 +38,10 @@ export const Simd = {
   extractLane: 0x1f,
   and: 0x4e,
   load16Lane: 0x55,
+  store64Lane: 0x5b,
   floor: 0x68,
+  narrow16: 0x86,
+  shiftLeft: 0xab,
   shiftRight: 0xad,
   addIntegers: 0xae,
   sqrt: 0xe3,

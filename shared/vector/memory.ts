@@ -7,12 +7,14 @@ import {
   BLOCK_FLOATS,
   div,
   load,
+  loadUpper,
   mul,
   scalar,
   set,
   shift,
   sqrt,
   store,
+  storeUpper,
   sub,
   temporary,
   type Expression,
@@ -56,6 +58,20 @@ const KERNELS = {
     scalars: 0,
     temporaries: 2,
     body: [set(1, add(load(0), load(1))), store(0, halved(temporary(1)))],
+  },
+  /** a0 = the upper halves of bf16(a1); a0 may be the beginning of a1 */
+  pack: {
+    arrays: 2,
+    scalars: 0,
+    temporaries: 2,
+    body: [set(1, load(1)), set(1, halved(temporary(1))), storeUpper(0, temporary(1))],
+  },
+  /** a0 = a1 as upper halves; a1 may be the end of a0 */
+  unpack: {
+    arrays: 2,
+    scalars: 0,
+    temporaries: 2,
+    body: [set(1, loadUpper(1)), store(0, temporary(1))],
   },
   /** a0 = s0 * a0; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
   scale: {
@@ -153,7 +169,7 @@ function makeMemory(pages: number, shared: boolean): ArrayBuffer | SharedArrayBu
  */
 export function runKernel(
   name: KernelName,
-  arrays: readonly Float32Array[],
+  arrays: readonly (Float32Array | Uint16Array)[],
   scalars: readonly number[],
 ): { done: number; returned: number } {
   const [first] = arrays;
