@@ -3,7 +3,7 @@
  * one worker of two, alternating with the roofline: the same slots computing the same gradients, with new weights for every
  * step, that go nowhere. With ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's
  * MultiWorkerMirroredStrategy take part. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a
- * training that does not learn as the others do ends the benchmark. Takes 20 minutes.
+ * training that does not learn as the others do ends the benchmark. Takes 40 minutes.
  */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
