@@ -82,7 +82,7 @@ export interface Tenant {
   resized(worker: Worker): void;
   /** Said only of workers that had joined. */
   left(worker: Worker, reason: string): void;
-  /** Bytes of the payload that this partial should have. */
+  /** Bytes of the payload that this partial should have; undefined where there is no such trial. */
   partialBytes(partial: PartialMessage): number | undefined;
   /** Where a partial's payload is received, to be answered with; null when it will not be needed. */
   placeFor(partial: PartialMessage): Place | null;

@@ -59,11 +59,8 @@ export class GradientBuffers {
   /** What its payload, of `payloadBytes`, says: in the buffer that it was received in, if it was. Null when it has no rows. */
   valuesOf({ rows, leftAt }: PartialMessage, payload: Uint8Array): Float32Array | null {
     if (rows === 0) return null;
-    const { wire, size } = this;
-    if (leftAt !== null || wire.bytesPerValue === Float32Array.BYTES_PER_ELEMENT) return float32Of(payload);
-    const ofMemory = this.lent.get(payload.buffer)?.values() ?? [];
-    const buffer = [...ofMemory].find((lent) => wire.placeIn(lent).byteOffset === payload.byteOffset);
-    return wire.unpack(payload, buffer ?? new Float32Array(size));
+    if (leftAt !== null) return float32Of(payload);
+    return this.wire.valuesOf(payload, () => this.bufferWith(payload) ?? new Float32Array(this.size));
   }
 
   /** Forgets what was held: a new step begins. */
@@ -118,6 +115,12 @@ export class GradientBuffers {
     ofMemory?.delete(byteOffset);
     if (ofMemory?.size === 0) this.lent.delete(buffer);
     return lent;
+  }
+
+  /** The lent buffer that a payload was received in. */
+  private bufferWith({ buffer, byteOffset }: Uint8Array): Float32Array | undefined {
+    const lent = this.lent.get(buffer)?.values() ?? [];
+    return [...lent].find((each) => this.wire.placeIn(each).byteOffset === byteOffset);
   }
 
   private take(): Float32Array {

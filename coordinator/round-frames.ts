@@ -1,4 +1,4 @@
-import { bytesOf, encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
+import { encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import { encodeToWorker, type CoordinatorToWorker } from '../shared/protocol/messages.js';
 import { VectorMemory } from '../shared/vector/memory.js';
 import { wireOf, type Wire } from '../shared/wire.js';
@@ -49,10 +49,10 @@ export class RoundFrames {
     let light: Buffer | undefined;
     const makeFull = (): Buffer => {
       payload = this.take(this.size * wire.bytesPerValue);
-      payload.set(wire === wireOf() ? bytesOf(weights) : wire.packInPlace(this.copyOf(weights)));
+      payload.set(wire.packInPlace(this.changeable(weights, wire)));
       return encodeFrameAround({ ...message, left: false }, payload);
     };
-    const hasLeft = (): boolean => this.leave(wire === wireOf() ? weights : wire.round(this.copyOf(weights)));
+    const hasLeft = (): boolean => this.leave(wire.round(this.changeable(weights, wire)));
     return {
       get full() {
         return (full ??= makeFull());
@@ -67,8 +67,9 @@ export class RoundFrames {
     };
   }
 
-  /** Until the next one is asked for. */
-  private copyOf(weights: Float32Array): Float32Array {
+  /** The weights, or where the wire changes them a copy, until the next one is asked for. */
+  private changeable(weights: Float32Array, { isExact }: Wire): Float32Array {
+    if (isExact) return weights;
     const copy = (this.copy ??= new VectorMemory(1, this.size).array(this.size));
     copy.set(weights);
     return copy;

@@ -65,6 +65,8 @@ export class RelayedRun implements RunPart, Tenant {
   private readonly below: number;
   private readonly rows: RowUser;
   private readonly wire: Wire;
+  /** Parameters on their way into the exchange, where they come packed. */
+  private unpacked: Float32Array | undefined;
   private readonly buffers: GradientBuffers;
   private readonly trials = new Map<number, TrialRecord>();
   private readonly warnings = new Set<string>();
@@ -244,7 +246,8 @@ export class RelayedRun implements RunPart, Tenant {
     const full = encodeToWorkerOver(down, frame);
     let light: Buffer | undefined;
     const makeLight = (): Buffer => {
-      const values = this.wireOf(message).unpack(weights, new Float32Array(this.spec.layout.size));
+      const unpacked = (): Float32Array => (this.unpacked ??= new Float32Array(this.spec.layout.size));
+      const values = this.wireOf(message).valuesOf(weights, unpacked);
       const hasLeft = cluster.leaveWeights(below, message.trial, values);
       return hasLeft ? encodeToWorker({ ...down, left: true }) : full;
     };

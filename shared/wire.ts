@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { addInPlace } from './gradient-sum.js';
-import { bytesOf } from './protocol/frame.js';
+import { bytesOf, float32Of } from './protocol/frame.js';
 import { runKernel } from './vector/memory.js';
 
 /*
@@ -18,6 +18,8 @@ export type WireFormat = z.infer<typeof WireFormat>;
 export interface Wire {
   /** Of a value on the wire. */
   readonly bytesPerValue: number;
+  /** Nothing is rounded: `round` and `packInPlace` leave the values as they are. */
+  readonly isExact: boolean;
   /** In place: what the wire leaves of each value. */
   round(values: Float32Array): Float32Array;
   /** left = what the wire leaves of left + right, in place. */
@@ -28,10 +30,13 @@ export interface Wire {
   placeIn(values: Float32Array): Uint8Array;
   /** @param payload may be at `placeIn` of the target */
   unpack(payload: Uint8Array, target: Float32Array): Float32Array;
+  /** The values of a payload: a view of it where that will do, else unpacked into a target. */
+  valuesOf(payload: Uint8Array, target: () => Float32Array): Float32Array;
 }
 
 const FLOAT32: Wire = {
   bytesPerValue: 4,
+  isExact: true,
   round: (values) => values,
   add: addInPlace,
   packInPlace: bytesOf,
@@ -41,6 +46,7 @@ const FLOAT32: Wire = {
     if (!isInPlace) bytesOf(target).set(payload);
     return target;
   },
+  valuesOf: float32Of,
 };
 
 /** The bits of a float32 rounded to a bfloat16, in the upper half; infinity stays what it is, and so does the NaN of arithmetic. */
@@ -48,6 +54,7 @@ const rounded = (bits: number): number => (bits + 0x7fff + ((bits >>> 16) & 1)) 
 
 const BF16: Wire = {
   bytesPerValue: 2,
+  isExact: false,
   round: (values) => {
     const { done } = runKernel('roundBf16', [values], []);
     const rest = bitsOf(values);
@@ -81,6 +88,7 @@ const BF16: Wire = {
     for (let i = done; i < bits.length; i++) bits[i] = (halves[i] as number) << 16;
     return target;
   },
+  valuesOf: (payload, target) => BF16.unpack(payload, target()),
 };
 
 const bitsOf = ({ buffer, byteOffset, length }: Float32Array): Uint32Array =>
