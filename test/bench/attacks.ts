@@ -30,8 +30,8 @@ const EPOCHS = 10_000;
 /** Attempts a second; connections that say nothing cost less, and come more often. */
 const RATE = 25;
 const RATES: Readonly<Record<string, number>> = {
-  connections: 200,
-  'connections to the attacker itself': 200,
+  connections: 400,
+  'connections to the attacker itself': 400,
   'slow loris': 200,
   'half a TLS handshake': 200,
 };
