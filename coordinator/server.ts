@@ -29,6 +29,7 @@ import {
 import { Counts } from '../shared/counts.js';
 import { Admission, type LoginRefusal } from './security/admission.js';
 import { WRONG_TOKEN, type Authenticator, type Grant } from './security/authenticator.js';
+import { refuseEarly } from './security/early-refusal.js';
 import { RequestGuard, type Refusal } from './security/request-guard.js';
 import type { TlsIdentity } from './security/tls-identity.js';
 import { buildApp, type App, type RoutePlugin } from './http/app.js';
@@ -121,6 +122,7 @@ export class CoordinatorServer {
       );
       server.http.listen(port, host, resolve);
     });
+    refuseEarly(server.http, (address) => server.admission.hasPlace(address));
     server.watchCertificate();
     return server;
   }

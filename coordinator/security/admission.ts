@@ -72,15 +72,19 @@ export class Admission {
     this.refusals = refusals;
   }
 
+  /** Whether there is a place for a connection of this address. */
+  hasPlace(address: string): boolean {
+    if (this.pendingInAll >= MAX_PENDING_HANDSHAKES) return false;
+    if ((this.pending.get(address) ?? 0) >= MAX_PENDING_PER_ADDRESS) return false;
+    if (this.fruitless.has(address)) return true;
+    this.refusals.add('throttled');
+    return false;
+  }
+
   /** A connection has come. @returns what frees its place; null when there is none */
   enter(address: string): (() => void) | null {
-    const ofAddress = this.pending.get(address) ?? 0;
-    if (this.pendingInAll >= MAX_PENDING_HANDSHAKES || ofAddress >= MAX_PENDING_PER_ADDRESS) return null;
-    if (!this.fruitless.has(address)) {
-      this.refusals.add('throttled');
-      return null;
-    }
-    this.pending.set(address, ofAddress + 1);
+    if (!this.hasPlace(address)) return null;
+    this.pending.set(address, (this.pending.get(address) ?? 0) + 1);
     this.pendingInAll++;
     let left = false;
     return () => {

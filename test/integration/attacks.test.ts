@@ -87,16 +87,18 @@ const bearer = (token: string): Record<string, string> => ({ authorization: `Bea
 const closing = (socket: Socket): Promise<void> =>
   new Promise((resolve) => {
     socket.on('error', () => undefined);
+    if (socket.closed) resolve();
     socket.once('close', () => resolve());
     socket.resume();
   });
 
 /** A connection that the door has accepted. */
+/** Resolves when it is connected; or closed, if the door was quicker. */
 async function tcp(door: TestDoor): Promise<Socket> {
   const socket = tcpConnect(door.port, '127.0.0.1');
   socket.on('error', () => undefined);
   onTestFinished(() => void socket.destroy());
-  await new Promise((resolve) => socket.once('connect', resolve));
+  await new Promise((resolve) => socket.once('connect', resolve).once('close', resolve));
   return socket;
 }
 
