@@ -52,7 +52,7 @@ export const LOGIN_REFILL_MS = 1_000;
  */
 export const MAX_FRUITLESS_CONNECTIONS = 64;
 /** After so long it may have one more. */
-export const FRUITLESS_REFILL_MS = 200;
+export const FRUITLESS_REFILL_MS = 1_000;
 /** A worker that leaves within this time has come for nothing. */
 export const SHORT_SESSION_MS = 5_000;
 /** How often the tokens of open connections are checked again. */
