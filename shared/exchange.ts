@@ -60,8 +60,18 @@ export interface LeftGradients {
   close(): void;
 }
 
+/** A part of a file of the exchange, in bytes. */
+export interface FilePlace {
+  readonly path: string;
+  /** A multiple of every page size. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
 /** A worker's side, for one connection. */
 export interface ExchangeGuest {
+  /** For slots that map files; left out where there are none. */
+  readonly places?: ExchangePlaces;
   /**
    * The parameters that the coordinator has left last for a trial.
    * @returns false when the run is over: they are gone
@@ -77,4 +87,12 @@ export interface ExchangeGuest {
   /** What was left there may be overwritten. */
   free(offset: number): void;
   close(): void;
+}
+
+/** Where slots find parameters and leave gradients themselves, in files that they map into their memory. */
+export interface ExchangePlaces {
+  /** The parameters and state that the coordinator leaves for a trial; undefined when the run is over. */
+  weightsAt(run: number, trial: number, bytes: number): FilePlace | undefined;
+  /** Takes a place for a gradient, in a file that reaches there; null when there is no room. Its offset is what `free` takes. */
+  takePlace(bytes: number): FilePlace | null;
 }

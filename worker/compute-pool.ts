@@ -31,6 +31,8 @@ type Tried<Result> = Result & { readonly retries: number };
 /** What computes for a worker. Tests may bring their own. */
 export interface Compute {
   readonly slots: number;
+  /** Whether parameters and gradients may lie in files of the exchange. */
+  readonly mapsFiles: boolean;
   gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>>;
   evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>>;
   /** Loads a run's model in every slot; returns the run's numerics fingerprint as computed here. */
@@ -50,6 +52,8 @@ export class ComputePool implements Compute {
   /** As of each slot's last task, by thread. */
   private readonly holdings = new Map<number, SlotHoldings>();
   readonly slots: number;
+  /** Known once it is warm. */
+  mapsFiles = false;
 
   constructor(slots: number) {
     this.slots = slots;
@@ -80,7 +84,8 @@ export class ComputePool implements Compute {
     try {
       const loading = this.onEverySlot({ kind: 'warm-up' });
       keepNativeLibrary();
-      const results = await loading;
+      const results = (await loading) as WarmUpResult[];
+      this.mapsFiles = results.every(({ mapsFiles }) => mapsFiles);
       return results[0] as WarmUpResult;
     } catch (cause) {
       throw new AtelierError(

@@ -16,6 +16,8 @@ import {
   weightsFile,
   type ExchangeGuest,
   type ExchangeOffer,
+  type ExchangePlaces,
+  type FilePlace,
 } from '../shared/exchange.js';
 import { AtelierError } from '../shared/errors.js';
 import { Places } from './places.js';
@@ -24,15 +26,20 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 const PRIVATE = 0o600;
 /** The most that a worker leaves at a time; what goes beyond is sent. */
 const MAX_LEFT_BYTES = 1024 ** 3;
+/** A multiple of every page size: where maps may begin. */
+const PAGE_BYTES = 64 * 1024;
 
 /** A coordinator's folder in memory, seen by a worker of the same host (shared/exchange.ts). */
-export class SharedFolder implements ExchangeGuest {
+export class SharedFolder implements ExchangeGuest, ExchangePlaces {
+  readonly places = this;
   private readonly folder: string;
   private readonly gradientsPath: string;
   private readonly gradients: number;
   private readonly weights = new Map<string, number>();
   private isClosed = false;
-  private readonly places = new Places(MAX_LEFT_BYTES);
+  private readonly taken = new Places(MAX_LEFT_BYTES);
+  /** The gradients' file has pages up to here. */
+  private filled = 0;
 
   private constructor(folder: string, gradientsPath: string) {
     this.folder = folder;
@@ -61,7 +68,7 @@ export class SharedFolder implements ExchangeGuest {
     const file = this.weightsOf(run, trial);
     if (file === undefined) return false;
     if (readSync(file, target, 0, target.byteLength, 0) !== target.byteLength) {
-      throw new AtelierError('protocol', 'the coordinator has left fewer parameters than there are');
+      throw tooFew();
     }
     return true;
   }
@@ -69,20 +76,48 @@ export class SharedFolder implements ExchangeGuest {
   leaveGradient(values: Uint8Array): number | null {
     // A slot may end its work after the connection has ended.
     if (this.isClosed) return null;
-    const offset = this.places.take(values.byteLength);
+    const offset = this.take(values.byteLength);
+    if (offset === null || this.write(values, offset)) return offset;
+    this.free(offset);
+    return null;
+  }
+
+  weightsAt(run: number, trial: number, bytes: number): FilePlace | undefined {
+    const file = this.isClosed ? undefined : this.weightsOf(run, trial);
+    if (file === undefined) return undefined;
+    if (fstatSync(file).size < bytes) throw tooFew();
+    return { path: weightsFile(this.folder, run, trial), offset: 0, bytes };
+  }
+
+  takePlace(bytes: number): FilePlace | null {
+    if (this.isClosed) return null;
+    const offset = this.take(bytes);
     if (offset === null) return null;
-    try {
-      if (writeSync(this.gradients, values, 0, values.byteLength, offset) === values.byteLength)
-        return offset;
-    } catch {
-      // The file system is full.
+    const end = offset + bytes;
+    // What is mapped has to have its pages: where there are none left, whoever writes there is killed.
+    if (end <= this.filled || this.write(new Uint8Array(end - this.filled), this.filled)) {
+      this.filled = Math.max(this.filled, end);
+      return { path: this.gradientsPath, offset, bytes };
     }
-    this.places.free(offset);
+    this.free(offset);
     return null;
   }
 
   free(offset: number): void {
-    this.places.free(offset);
+    this.taken.free(offset);
+  }
+
+  private take(bytes: number): number | null {
+    return this.taken.take(Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES);
+  }
+
+  /** @returns false when the file system is full */
+  private write(values: Uint8Array, offset: number): boolean {
+    try {
+      return writeSync(this.gradients, values, 0, values.byteLength, offset) === values.byteLength;
+    } catch {
+      return false;
+    }
   }
 
   forget(run: number): void {
@@ -120,3 +155,6 @@ export class SharedFolder implements ExchangeGuest {
     return file;
   }
 }
+
+const tooFew = (): AtelierError =>
+  new AtelierError('protocol', 'the coordinator has left fewer parameters than there are');

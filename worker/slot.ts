@@ -6,6 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { threadId } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { hostTimeMs } from '../shared/clock.js';
+import type { FilePlace } from '../shared/exchange.js';
 import { RunSpec } from '../shared/protocol/messages.js';
 import { augment, type Place } from './augmentation/augment.js';
 import { Warper } from './augmentation/warper.js';
@@ -15,6 +16,7 @@ import { VectorMemory } from '../shared/vector/memory.js';
 import { wireOf } from '../shared/wire.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
+import { canMapFiles, MappedPlaces } from './mapped-places.js';
 import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
 import { fingerprintOf } from './probe.js';
@@ -35,10 +37,10 @@ export interface RunMemory {
   readonly rows: RowMemory;
 }
 
-/** Parameters and state on shared memory; `version` changes whenever the values do. */
+/** Parameters and state on shared memory, or where the coordinator left them; `version` changes whenever the values do. */
 export interface WeightMemory {
   readonly version: string;
-  readonly values: SharedArrayBuffer;
+  readonly values: SharedArrayBuffer | FilePlace;
 }
 
 export type SlotTask =
@@ -49,8 +51,8 @@ export type SlotTask =
       readonly kind: 'gradient';
       readonly run: RunMemory;
       readonly weights: WeightMemory;
-      /** On shared memory. */
-      readonly out: Float32Array;
+      /** On shared memory, or where it is left for the coordinator. */
+      readonly out: Float32Array | FilePlace;
       /** Of the leaves of one tree node, left to right; at least one has rows. */
       readonly batches: readonly MicroBatch[];
     }
@@ -63,6 +65,8 @@ export type SlotTask =
 
 export interface WarmUpResult {
   readonly tensorflow: string;
+  /** Whether parameters and gradients may lie in files (shared/exchange.ts). */
+  readonly mapsFiles: boolean;
 }
 export interface MemoryResult {
   /** Tensors that tfjs holds. */
@@ -114,6 +118,7 @@ interface LoadedRun {
   readonly functions: ModelFunctions;
   /** For sums along the tree. */
   readonly scratch: Scratch;
+  readonly places: MappedPlaces;
   /** Why the model runs eagerly although it should be compiled. */
   readonly fallback: string | null;
 }
@@ -145,7 +150,7 @@ async function load({ id, spec: text }: RunMemory): Promise<LoadedRun> {
   let run = loaded.get(id);
   if (run === undefined) {
     const spec = RunSpec.parse(JSON.parse(Buffer.from(new Uint8Array(text)).toString('utf8')));
-    run = { spec, scratch: new Scratch(spec), ...(await modelFunctions(spec)) };
+    run = { spec, scratch: new Scratch(spec), places: new MappedPlaces(), ...(await modelFunctions(spec)) };
   }
   loaded.delete(id);
   loaded.set(id, run);
@@ -228,7 +233,7 @@ export default async function slot(task: SlotTask): Promise<SlotResult> {
 async function perform(task: SlotTask): Promise<SlotResult> {
   if (task.kind === 'warm-up') {
     await tf.ready();
-    return { tensorflow: tensorflowVersion() };
+    return { tensorflow: tensorflowVersion(), mapsFiles: canMapFiles() };
   }
   if (task.kind === 'memory') {
     // Present where Node was started to expose it: what is held then is no garbage.
@@ -240,16 +245,19 @@ async function perform(task: SlotTask): Promise<SlotResult> {
       graphs: binding.getNumOfSavedModels(),
     };
   }
-  const { spec, functions, scratch, fallback } = await load(task.run);
+  const { spec, functions, scratch, places, fallback } = await load(task.run);
   if (task.kind === 'prepare') return { fingerprint: fingerprintOf(spec, functions), fallback };
   const startedAt = performance.now();
-  const weights = { version: task.weights.version, values: new Float32Array(task.weights.values) };
+  const { version, values } = task.weights;
+  const inMemory = values instanceof SharedArrayBuffer;
+  const weights = { version, values: inMemory ? new Float32Array(values) : places.at(values, 'read') };
   if (task.kind === 'gradient') {
     const gradientOf: GradientOf = ({ rows, seed, place }, out) => {
       const batch = gather(task.run.rows, rows, seed, imageBytes(spec));
       return functions.gradient(weights, augmented(batch, spec, place), out);
     };
-    const { batches, out } = task;
+    const { batches } = task;
+    const out = task.out instanceof Float32Array ? task.out : places.at(task.out, 'write');
     const sum = batches.length === 1 ? out : scratch.at(0);
     const figures = gradientOfNode(
       batches,

@@ -1,7 +1,7 @@
 import { Bitmap } from '../shared/bitmap.js';
 import { hostTimeMs } from '../shared/clock.js';
 import { AtelierError, invariant } from '../shared/errors.js';
-import type { ExchangeGuest } from '../shared/exchange.js';
+import type { ExchangeGuest, FilePlace } from '../shared/exchange.js';
 import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
 import { bytesOf } from '../shared/protocol/frame.js';
 import type {
@@ -109,9 +109,8 @@ export class TrialWork {
   open(round: Round, weights: Uint8Array): void {
     // What was answered before belongs to a round that is closed.
     this.freeLeft();
-    this.takeWeights(round, weights);
     const version = `${this.context.era} trial ${this.trial} round ${round.round}`;
-    this.weights = { version, values: this.values };
+    this.weights = { version, values: this.takeWeights(round, weights) };
     this.round = round;
   }
 
@@ -121,8 +120,9 @@ export class TrialWork {
     this.freeLeft();
   }
 
-  private takeWeights({ left, work }: Round, payload: Uint8Array): void {
-    const { run, exchange, spec } = this.context;
+  /** @returns where they are */
+  private takeWeights({ left, work }: Round, payload: Uint8Array): WeightMemory['values'] {
+    const { run, exchange, spec, pool } = this.context;
     const values = new Float32Array(this.values);
     const wire = work.kind === 'step' ? this.wire : wireOf();
     const expected = left ? 0 : spec.layout.size * wire.bytesPerValue;
@@ -131,7 +131,20 @@ export class TrialWork {
     }
     if (!left) wire.unpack(payload, values);
     else if (exchange === null) throw new AtelierError('protocol', 'there is no exchange to look into');
-    else if (!exchange.readWeights(run, this.trial, bytesOf(values))) this.isOver = true;
+    else if (pool.mapsFiles && exchange.places !== undefined) {
+      const place = exchange.places.weightsAt(run, this.trial, values.byteLength);
+      if (place !== undefined) return place;
+      this.isOver = true;
+    } else if (!exchange.readWeights(run, this.trial, bytesOf(values))) this.isOver = true;
+    return this.values;
+  }
+
+  /** Where a slot may leave the gradient of a whole node itself; null where it cannot. */
+  private takePlace(): FilePlace | null {
+    const { exchange, pool, spec } = this.context;
+    // What is rounded is rounded in memory that the vector kernels reach.
+    if (!pool.mapsFiles || !this.wire.isExact) return null;
+    return exchange?.places?.takePlace(spec.layout.size * Float32Array.BYTES_PER_ELEMENT) ?? null;
   }
 
   private freeLeft(): void {
@@ -163,14 +176,17 @@ export class TrialWork {
     const { wire } = this;
     const tree = new TreeSum<GradientSum>(node, (left, right) => addGradientSums(left, right, wire.add));
     const lent: Float32Array[] = [];
+    const parts = partsForSlots(node, pool.slots);
+    const place = parts.length === 1 ? this.takePlace() : null;
+    let leftAt: number | null = null;
     const rowDigests: RowDigest[] = [];
     const times: TaskTime[] = [];
     let computeMs = 0;
     let retries = 0;
     try {
       const totals = await Promise.all(
-        partsForSlots(node, pool.slots).map(async (part) => {
-          const computed = await this.computePart(part, work, lent);
+        parts.map(async (part) => {
+          const computed = await this.computePart(part, work, place ?? (() => this.borrow(lent)));
           computeMs += computed.computeMs;
           retries += computed.retries;
           if (computed.time !== null) times.push(computed.time);
@@ -182,7 +198,8 @@ export class TrialWork {
       invariant(sum !== undefined, 'all shards of the node are in');
       const { rows, lossSum, correct, values } = sum;
       if (this.isOver) return;
-      const leftAt = values === null ? null : (exchange?.leaveGradient(bytesOf(values)) ?? null);
+      if (place !== null && rows > 0) leftAt = place.offset;
+      else if (values !== null) leftAt = exchange?.leaveGradient(bytesOf(values)) ?? null;
       const figures = {
         rows,
         lossSum,
@@ -200,14 +217,24 @@ export class TrialWork {
       else await sendInPlace(partial, wire.packInPlace(values));
     } finally {
       for (const buffer of lent) buffers.giveBack(buffer);
+      if (place !== null && leftAt !== place.offset) exchange?.free(place.offset);
     }
   }
 
-  /** What one slot computes at a time: the sum over the shards of a node below the one that is answered. */
+  private borrow(lent: Float32Array[]): Float32Array {
+    const buffer = this.context.buffers.borrow();
+    lent.push(buffer);
+    return buffer;
+  }
+
+  /**
+   * What one slot computes at a time: the sum over the shards of a node below the one that is answered.
+   * @param target where its values go: a place that they are left in, or memory to take when there are any
+   */
   private async computePart(
     { start, count }: Range,
     work: StepWork,
-    lent: Float32Array[],
+    target: FilePlace | (() => Float32Array),
   ): Promise<ComputedPart> {
     // The round may be over, and the next one's parameters be here, before the rows are.
     const { weights } = this;
@@ -218,14 +245,14 @@ export class TrialWork {
       const sum = { rows: 0, lossSum: 0, correct: 0, values: null };
       return { sum, digests, computeMs: 0, retries: 0, time: null };
     }
-    const { pool, memory, buffers, warn } = this.context;
-    const out = buffers.borrow();
-    lent.push(out);
+    const { pool, memory, warn } = this.context;
+    const out = typeof target === 'function' ? target() : target;
+    const values = out instanceof Float32Array ? out : null;
     const result = await pool.gradient({ run: memory, weights, out, batches });
     const { lossSum, correct, computeMs, retries, fallback } = result;
     if (fallback !== null) warn(`${fallback}: this model is not compiled, steps are slower`);
     const rows = batches.reduce((sum, batch) => sum + batch.rows.length, 0);
-    return { sum: { rows, lossSum, correct, values: out }, digests, computeMs, retries, time: result };
+    return { sum: { rows, lossSum, correct, values }, digests, computeMs, retries, time: result };
   }
 
   /** For the answer: when its tasks were computed, if the run wants to know. */

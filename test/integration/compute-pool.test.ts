@@ -1,11 +1,15 @@
 import '../support/cpu-backend.js';
 import { once } from 'node:events';
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { weightsSha256 } from '../../shared/layout.js';
+import { bytesOf, float32Of } from '../../shared/protocol/frame.js';
 import { PRESETS } from '../../shared/models/presets.js';
 import { ComputePool } from '../../worker/compute-pool.js';
 import type { RunMemory } from '../../worker/slot.js';
 import { modelFixture, NORMALIZED, PLACE, type ModelFixture } from '../support/model-fixture.js';
+import { temporaryFolder } from '../support/temporary-folder.js';
 
 const pools: ComputePool[] = [];
 afterEach(async () => {
@@ -67,6 +71,8 @@ async function gradients(
 }
 
 describe('slots', () => {
+  const folder = temporaryFolder();
+
   test.each([
     ['compiled', PRESETS.lenet([28, 28, 1], 10)],
     ['compiled', NORMALIZED],
@@ -76,6 +82,43 @@ describe('slots', () => {
     const hashes = new Set<string>();
     for (const slots of [1, 2, 4]) hashes.add(await gradientsHash(startPool(slots), fixture, 12));
     expect(hashes.size).toBe(1);
+  });
+
+  test('give the same bits in files that they map, as they are at each task', async ({ skip }) => {
+    const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+    const pool = startPool(1);
+    const { mapsFiles } = await pool.warmUp();
+    skip(!mapsFiles, 'the addon was not compiled here');
+    const size = fixture.model.layout.size;
+    const bytes = size * Float32Array.BYTES_PER_ELEMENT;
+    const weights = { path: join(folder, 'weights'), offset: 0, bytes };
+    const out = { path: join(folder, 'gradients'), offset: 65_536, bytes };
+    writeFileSync(out.path, new Uint8Array(out.offset + bytes));
+    const file = openSync(weights.path, 'w+');
+    const run = runMemory(fixture);
+    const batches = [{ rows: Uint32Array.of(1, 2, 3), seed: Int32Array.of(1, 7), place: PLACE }];
+    for (const [version, values] of [fixture.weights, fixture.weights.map((w) => w / 2)].entries()) {
+      writeSync(file, bytesOf(values), 0, bytes, 0);
+      await pool.gradient({ run, weights: { version: `mapped ${version}`, values: weights }, out, batches });
+      const left = readFileSync(out.path).subarray(out.offset);
+      const shared = new SharedArrayBuffer(bytes);
+      new Float32Array(shared).set(values);
+      const inMemory = new Float32Array(new SharedArrayBuffer(bytes));
+      await pool.gradient({
+        ...{ run, batches, out: inMemory },
+        weights: { version: `shared ${version}`, values: shared },
+      });
+      expect(weightsSha256(float32Of(left))).toBe(weightsSha256(inMemory));
+    }
+    closeSync(file);
+    await expect(
+      pool.gradient({
+        run,
+        weights: { version: 'short', values: weights },
+        out: { ...out, bytes: bytes + 1 },
+        batches,
+      }),
+    ).rejects.toThrow('the file does not reach so far');
   });
 
   test('a thread that dies is replaced and its tasks run again, with the same result', async () => {

@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Exchange } from '../../coordinator/exchange.js';
@@ -53,8 +53,24 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
     expect([...target]).toEqual([5, 6, 7, 8]);
     gradients.read(first ?? -1, target);
     expect([...target]).toEqual([1, 2, 3, 4]);
-    expect(() => gradients.read(6, target)).toThrow('no gradient lies where the answer says');
+    expect(() => gradients.read((second ?? -1) + 1, target)).toThrow('no gradient lies where the answer says');
     gradients.close();
+  });
+
+  test('slots are told where parameters lie, and where there are pages for a gradient', () => {
+    const guest = join();
+    host.leaveWeights(0, 1, Float32Array.of(1, 2, 3));
+    const weights = guest.weightsAt(0, 1, 12);
+    expect(weights).toEqual({ path: weightsFile(host.offer.folder, 0, 1), offset: 0, bytes: 12 });
+    expect(() => guest.weightsAt(0, 1, 16)).toThrow('fewer parameters than there are');
+    expect(guest.weightsAt(9, 1, 12)).toBeUndefined();
+    const [first, second] = [guest.takePlace(100_000), guest.takePlace(100_000)];
+    expect(first?.offset).toBe(0);
+    // Pages of all sizes begin there.
+    expect((second?.offset ?? -1) % 65_536).toBe(0);
+    expect(statSync(first?.path ?? '').size).toBe((second?.offset ?? -1) + 100_000);
+    guest.free(first?.offset ?? -1);
+    expect(guest.takePlace(100_000)?.offset).toBe(0);
   });
 
   test('a run that is over has no parameters', () => {
@@ -70,6 +86,8 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
     guest.close();
     expect(guest.leaveGradient(Uint8Array.of(1))).toBeNull();
     expect(guest.readWeights(0, 0, new Uint8Array(4))).toBe(false);
+    expect(guest.weightsAt(0, 0, 4)).toBeUndefined();
+    expect(guest.takePlace(4)).toBeNull();
   });
 
   test("a folder with another secret is not taken for the coordinator's", () => {

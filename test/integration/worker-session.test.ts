@@ -83,6 +83,7 @@ async function webSocketServer(protocol: string | false): Promise<{
 /** A pool whose slots load only the first model. */
 const firstModelOnly: Compute = {
   slots: 1,
+  mapsFiles: false,
   prepare: ({ id }) =>
     id === 1
       ? Promise.resolve({ fingerprint: 'a'.repeat(64), fallback: null })

@@ -1,10 +1,21 @@
 import { AtelierError } from '../../shared/errors.js';
-import type { ExchangeGuest, ExchangeHost, ExchangeOffer } from '../../shared/exchange.js';
+import type { ExchangeGuest, ExchangeHost, ExchangeOffer, FilePlace } from '../../shared/exchange.js';
 import type { SessionCredential } from '../../shared/protocol/messages.js';
 import { bytesOf } from '../../shared/protocol/frame.js';
 import { Places } from '../../worker/places.js';
 
 const MAX_LEFT_BYTES = 64 * 1024;
+
+/** With the file itself: a simulated slot cannot open it. */
+interface MemoryPlace extends FilePlace {
+  readonly file: Uint8Array;
+}
+
+/** What a simulated slot finds at a place, or leaves there. */
+export function valuesAt(place: FilePlace): Float32Array {
+  const { file, offset, bytes } = place as MemoryPlace;
+  return new Float32Array(file.buffer, file.byteOffset + offset, bytes / Float32Array.BYTES_PER_ELEMENT);
+}
 
 /** The folder of one life of the simulated coordinator: what is written over is gone, as in a real one. */
 export class MemoryExchange implements ExchangeHost {
@@ -39,6 +50,16 @@ export class MemoryExchange implements ExchangeHost {
     this.gradients.set(keyOf(credential), file);
     const places = new Places(MAX_LEFT_BYTES);
     return {
+      places: {
+        weightsAt: (run, trial, bytes): MemoryPlace | undefined => {
+          const found = this.weights.get(`${run}-${trial}`);
+          return found && { path: 'weights', offset: 0, bytes, file: found };
+        },
+        takePlace: (bytes): MemoryPlace | null => {
+          const offset = places.take(bytes);
+          return offset === null ? null : { path: 'gradients', offset, bytes, file };
+        },
+      },
       readWeights: (run, trial, target) => {
         const found = this.weights.get(`${run}-${trial}`);
         if (found !== undefined) target.set(found);

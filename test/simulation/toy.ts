@@ -1,8 +1,10 @@
+import type { FilePlace } from '../../shared/exchange.js';
 import { RunSpec } from '../../shared/protocol/messages.js';
 import { wireOf } from '../../shared/wire.js';
 import type { RunMemory } from '../../worker/slot.js';
 import { gradientOfNode, type GradientOf } from '../../worker/micro-batch.js';
 import type { Compute } from '../../worker/compute-pool.js';
+import { valuesAt } from './memory-exchange.js';
 import type { Chance, SimProcess } from './world.js';
 
 /*
@@ -103,6 +105,9 @@ function specOf({ spec: text }: RunMemory): RunSpec {
   return spec;
 }
 
+const floatsOf = (values: SharedArrayBuffer | FilePlace): Float32Array =>
+  values instanceof SharedArrayBuffer ? new Float32Array(values) : valuesAt(values);
+
 /** Everyone's fingerprint. */
 const FINGERPRINT = 'f'.repeat(64);
 
@@ -111,6 +116,8 @@ export class ToyPool implements Compute {
   private readonly options: ToyPoolOptions;
   private readonly queue: (() => void)[] = [];
   readonly slots: number;
+  /** Both kinds are simulated. */
+  readonly mapsFiles: boolean;
   private idle: number;
   /** The next task fails. */
   isBroken = false;
@@ -118,13 +125,15 @@ export class ToyPool implements Compute {
   constructor(options: ToyPoolOptions) {
     this.options = options;
     this.slots = options.slots;
+    this.mapsFiles = options.slots % 2 === 1;
     this.idle = options.slots;
   }
 
-  gradient: Compute['gradient'] = ({ run, weights, batches, out }) =>
+  gradient: Compute['gradient'] = ({ run, weights, batches, out: target }) =>
     this.run((computeMs) => {
       const data = this.rowsOf(run);
-      const values = new Float32Array(weights.values);
+      const values = floatsOf(weights.values);
+      const out = target instanceof Float32Array ? target : valuesAt(target);
       const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
       const scratch = (): Float32Array => new Float32Array(out.length);
       const figures = gradientOfNode(batches, out, gradientOf, scratch, wireOf(specOf(run).wire));
@@ -133,7 +142,7 @@ export class ToyPool implements Compute {
 
   evaluate: Compute['evaluate'] = ({ run, weights, rows }) =>
     this.run((computeMs) => ({
-      ...toyEvaluation(new Float32Array(weights.values), rows, this.rowsOf(run)),
+      ...toyEvaluation(floatsOf(weights.values), rows, this.rowsOf(run)),
       computeMs,
       retries: 0,
       slot: 0,

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Bitmap } from '../../shared/bitmap.js';
 import { hostTimeMs } from '../../shared/clock.js';
-import type { ExchangeGuest } from '../../shared/exchange.js';
+import type { ExchangeGuest, ExchangePlaces, FilePlace } from '../../shared/exchange.js';
 import { bytesOf } from '../../shared/protocol/frame.js';
 import type { CoordinatorToWorker, RunSpec, WorkerToCoordinator } from '../../shared/protocol/messages.js';
 import { BufferPool } from '../../worker/buffer-pool.js';
@@ -19,7 +19,7 @@ const SPEC = {
   layout: { size: 3 },
 } as unknown as RunSpec;
 
-type Partial = Extract<WorkerToCoordinator, { type: 'partial' }>;
+type PartialSum = Extract<WorkerToCoordinator, { type: 'partial' }>;
 
 const step = (round: number, left: boolean): Extract<CoordinatorToWorker, { type: 'round' }> => ({
   ...{ type: 'round', run: 0, trial: 0, round, left },
@@ -31,6 +31,14 @@ const WEIGHTS = bytesOf(Float32Array.of(1, 2, 3));
 class Exchange implements ExchangeGuest {
   readonly taken = new Set<number>();
   weights: Float32Array | null = Float32Array.of(7, 8, 9);
+  readonly places: ExchangePlaces = {
+    weightsAt: (_run, _trial, bytes) =>
+      this.weights === null ? undefined : { path: 'weights', offset: 0, bytes },
+    takePlace: (bytes) => {
+      const offset = this.leaveGradient();
+      return offset === null ? null : { path: 'gradients', offset, bytes };
+    },
+  };
   constructor(private readonly room: number) {}
   readWeights(_run: number, _trial: number, target: Uint8Array): boolean {
     if (this.weights !== null) target.set(bytesOf(this.weights));
@@ -53,17 +61,22 @@ class Exchange implements ExchangeGuest {
   }
 }
 
-function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC }: WorkOptions): {
+function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC, pool = {} }: WorkOptions): {
   work: TrialWork;
-  computedWith: number[][];
-  sent: { partial: Partial; payload: number }[];
+  computedWith: (number[] | FilePlace)[];
+  /** Where gradients were asked for, other than in memory. */
+  computedTo: FilePlace[];
+  sent: { partial: PartialSum; payload: number }[];
 } {
-  const computedWith: number[][] = [];
-  const sent: { partial: Partial; payload: number }[] = [];
-  const pool: Compute = {
+  const computedWith: (number[] | FilePlace)[] = [];
+  const computedTo: FilePlace[] = [];
+  const sent: { partial: PartialSum; payload: number }[] = [];
+  const compute: Compute = {
     slots: 1,
-    gradient: ({ weights }) => {
-      computedWith.push([...new Float32Array(weights.values)]);
+    mapsFiles: false,
+    gradient: ({ weights: { values }, out }) => {
+      computedWith.push(values instanceof SharedArrayBuffer ? [...new Float32Array(values)] : values);
+      if (!(out instanceof Float32Array)) computedTo.push(out);
       return Promise.resolve({
         ...{ lossSum: 1, correct: 1, computeMs: 1, retries: 0, fallback: null },
         ...{ slot: 3, endedAt: hostTimeMs() },
@@ -71,13 +84,14 @@ function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC
     },
     evaluate: () => Promise.reject(new Error('nothing is evaluated')),
     prepare: () => Promise.reject(new Error('nothing is prepared')),
+    ...pool,
   };
   const send = (message: WorkerToCoordinator, payload?: Uint8Array): void => {
     if (message.type === 'partial') sent.push({ partial: message, payload: payload?.byteLength ?? 0 });
   };
   const work = new TrialWork(
     {
-      ...{ run: 0, era: 1, spec, pool, exchange, send, memory: {} as RunMemory },
+      ...{ run: 0, era: 1, spec, pool: compute, exchange, send, memory: {} as RunMemory },
       store: { ensure } as unknown as RowUser,
       buffers: new BufferPool(3, 2),
       sendInPlace: (message, payload) => {
@@ -95,12 +109,13 @@ function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC
       new Bitmap(ROWS).bytes,
     ]),
   );
-  return { work, computedWith, sent };
+  return { work, computedWith, computedTo, sent };
 }
 interface WorkOptions {
   readonly exchange?: ExchangeGuest | null;
   readonly ensure?: () => Promise<void>;
   readonly spec?: RunSpec;
+  readonly pool?: Partial<Compute>;
 }
 
 test("a shard's second lease waits for its rows too", async () => {
@@ -157,6 +172,35 @@ test('what finds no room in the exchange is sent', async () => {
     { partial: { leftAt: 0 }, payload: 0 },
     { partial: { leftAt: null }, payload: 12 },
   ]);
+});
+
+test('slots that map files find parameters and leave gradients in the exchange themselves', async () => {
+  const exchange = new Exchange(2);
+  const { work, computedWith, computedTo, sent } = workOf({ exchange, pool: { mapsFiles: true } });
+  work.open(step(0, true), new Uint8Array(0));
+  await work.compute(0, SHARD);
+  expect(computedWith).toEqual([{ path: 'weights', offset: 0, bytes: 12 }]);
+  expect(computedTo).toEqual([{ path: 'gradients', offset: 0, bytes: 12 }]);
+  expect(sent).toMatchObject([{ partial: { leftAt: 0 }, payload: 0 }]);
+  expect([...exchange.taken]).toEqual([0]);
+});
+
+test('a place that nothing was left in is free again', async () => {
+  const exchange = new Exchange(1);
+  const broken = { mapsFiles: true, gradient: () => Promise.reject(new Error('broken')) };
+  const { work } = workOf({ exchange, pool: broken });
+  work.open(step(0, true), new Uint8Array(0));
+  await expect(work.compute(0, SHARD)).rejects.toThrow('broken');
+  expect(exchange.taken.size).toBe(0);
+});
+
+test('what several slots compute is added in memory, and left as one', async () => {
+  const exchange = new Exchange(1);
+  const { work, computedTo, sent } = workOf({ exchange, pool: { mapsFiles: true, slots: 2 } });
+  work.open(step(0, true), new Uint8Array(0));
+  await work.compute(0, { start: 0, count: 2 });
+  expect(computedTo).toEqual([]);
+  expect(sent).toMatchObject([{ partial: { leftAt: 0, count: 2 }, payload: 0 }]);
 });
 
 test('a gradient keeps its place until word of the next round comes', async () => {
