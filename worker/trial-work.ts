@@ -23,6 +23,8 @@ import type { RowUser } from './row-store.js';
 import type { RunMemory, TaskTime, WeightMemory } from './slot.js';
 
 const NO_ROWS = new Uint32Array(0);
+/** Adding what more slots than these have computed would cost the coordinator more than this process. */
+const MAX_SEPARATE_ANSWERS = 2;
 
 type Round = Extract<CoordinatorToWorker, { type: 'round' }>;
 type StepWork = Extract<Round['work'], { kind: 'step' }>;
@@ -139,12 +141,23 @@ export class TrialWork {
     return this.values;
   }
 
+  /** The nodes at and below a leased one that are answered: where slots leave gradients themselves, what each of a few computes. */
+  private answersTo(node: Range): Range[] {
+    const { slots } = this.context.pool;
+    return this.leavesInPlace && slots <= MAX_SEPARATE_ANSWERS ? partsForSlots(node, slots) : [node];
+  }
+
   /** Where a slot may leave the gradient of a whole node itself; null where it cannot. */
   private takePlace(): FilePlace | null {
-    const { exchange, pool, spec } = this.context;
-    // What is rounded is rounded in memory that the vector kernels reach.
-    if (!pool.mapsFiles || !this.wire.isExact) return null;
+    const { exchange, spec } = this.context;
+    if (!this.leavesInPlace) return null;
     return exchange?.places?.takePlace(spec.layout.size * Float32Array.BYTES_PER_ELEMENT) ?? null;
+  }
+
+  private get leavesInPlace(): boolean {
+    const { exchange, pool } = this.context;
+    // What is rounded is rounded in memory that the vector kernels reach.
+    return pool.mapsFiles && exchange?.places !== undefined && this.wire.isExact;
   }
 
   private freeLeft(): void {
@@ -163,7 +176,7 @@ export class TrialWork {
       if (lease.start + lease.count > this.plan.shards) {
         throw new AtelierError('protocol', `there is no shard ${lease.start + lease.count - 1}`);
       }
-      const nodes = coveringNodes(lease, this.plan.shards);
+      const nodes = coveringNodes(lease, this.plan.shards).flatMap((node) => this.answersTo(node));
       await Promise.all(nodes.map((node) => this.computeNode(number, work, node, numberOf(lease))));
     } else {
       const chunks = Array.from({ length: lease.count }, (_, i) => lease.start + i);
