@@ -137,6 +137,8 @@ export class Scheduler {
   private readonly jobs = new Map<number, JobState>();
   /** Slot time leased for each group, in milliseconds by the estimate at the time. */
   private readonly spent = new Map<number, number>();
+  /** No live lease is overdue before this; looked at for each answer, so that not every worker need be. */
+  private nothingOverdueBefore = Number.POSITIVE_INFINITY;
   /** Of all groups. */
   readonly counts: LeaseCounts = noLeases();
   private readonly countsByGroup = new Map<number, LeaseCounts>();
@@ -335,8 +337,13 @@ export class Scheduler {
   }
 
   private isAnyOverdue(now: number): boolean {
-    for (const worker of this.workers.values()) if (isOverdue(worker, now)) return true;
-    return false;
+    if (now < this.nothingOverdueBefore) return false;
+    this.nothingOverdueBefore = Number.POSITIVE_INFINITY;
+    for (const { leases } of this.workers.values()) {
+      for (const { overdueAt } of leases)
+        this.nothingOverdueBefore = Math.min(this.nothingOverdueBefore, overdueAt);
+    }
+    return now >= this.nothingOverdueBefore;
   }
 
   /** When `assign` could do something although nothing else has happened; undefined if never. */
@@ -572,6 +579,7 @@ export class Scheduler {
     const patience = 1 + DEVIATIONS * Math.min(MOST_DEVIATION, Math.max(LEAST_DEVIATION, worker.deviation));
     const overdueAt =
       now + (expectedMs === null ? UNKNOWN_SPEED_MS : expectedMs * patience + STRAGGLER_GRACE_MS);
+    this.nothingOverdueBefore = Math.min(this.nothingOverdueBefore, overdueAt);
     worker.leases.push({
       worker: worker.id,
       job: job.id,

@@ -27,12 +27,15 @@ const SIZES = [
 /** Of `wide`: 795 parameters each, and 10. */
 const WIDE_UNITS = 12_578;
 const FLOAT = 4;
-const WARM = 2;
+/** Before the steps that are timed: as many partials as V8 needs to compile what each of them runs, within bounds. */
+const WARM_PARTIALS = 4_000;
+const WARM_BYTES = 4e9;
+const LEAST_WARM = 2;
 /** Of a cell, in either direction together: as many steps as that makes, within bounds. */
 const CELL_BYTES = 1.5e9;
 const [LEAST_STEPS, MOST_STEPS] = [3, 30];
 /** Additions that a plain loop is given: a few seconds of them for each size. */
-const MOST_ADDITIONS = 4e8;
+const MOST_ADDITIONS = 1e9;
 const COPY_FLOATS = 10_000_000;
 const COPIES = 11;
 /** Workers behind relays, and how many relays. */
@@ -102,16 +105,21 @@ interface Training {
 
 type Size = (typeof SIZES)[number];
 
-const stepsOf = ({ parameters }: Size, workers: number): number =>
-  Math.max(LEAST_STEPS, Math.min(MOST_STEPS, Math.round(CELL_BYTES / (2 * workers * parameters * FLOAT))));
+const bytesPerStep = ({ parameters }: Size, workers: number): number => 2 * workers * parameters * FLOAT;
+
+const warmStepsOf = (size: Size, workers: number): number =>
+  Math.max(
+    LEAST_WARM,
+    Math.round(Math.min(WARM_PARTIALS / workers, WARM_BYTES / bytesPerStep(size, workers))),
+  );
+
+const stepsOf = (size: Size, workers: number): number =>
+  Math.max(LEAST_STEPS, Math.min(MOST_STEPS, Math.round(CELL_BYTES / bytesPerStep(size, workers))));
 
 /** Trains with so many workers, which join the coordinator, or as many relays. */
-async function train(
-  { name, parameters }: Size,
-  workers: number,
-  steps: number,
-  relays = 0,
-): Promise<Training> {
+async function train(size: Size, workers: number, relays = 0): Promise<Training> {
+  const { name, parameters } = size;
+  const [warm, steps] = [warmStepsOf(size, workers), stepsOf(size, workers)];
   const model = name === 'wide' ? widePath : name;
   const doors = Array.from({ length: relays }, () => nextPort++);
   const join = async (port: number): Promise<WorkersReport> => {
@@ -128,7 +136,7 @@ async function train(
   };
   const joining = relays === 0 ? workers : relays;
   const [coordinator, sockets] = await pair(
-    (port) => script<CoordinatorReport>('coordinator.js', [port, model, workers, WARM, steps, joining]),
+    (port) => script<CoordinatorReport>('coordinator.js', [port, model, workers, warm, steps, joining]),
     join,
   );
   const isChecked = parameters * workers * coordinator.steps <= MOST_ADDITIONS;
@@ -155,17 +163,18 @@ const MIB = 2 ** 20;
 
 async function cell(size: Size, workers: number, copyGBs: number): Promise<Cell> {
   const gradient = size.parameters * FLOAT;
-  const steps = stepsOf(size, workers);
+  const warm = warmStepsOf(size, workers);
+  const steps = warm + stepsOf(size, workers);
   const [floor] = await pair(
-    (port) => script<LoopbackReport>('loopback.js', ['server', port, workers, gradient, WARM + steps]),
-    (port) => script<null>('loopback.js', ['clients', port, workers, gradient, WARM + steps]),
+    (port) => script<LoopbackReport>('loopback.js', ['server', port, workers, gradient, steps]),
+    (port) => script<null>('loopback.js', ['clients', port, workers, gradient, steps]),
   );
-  const training = await train(size, workers, steps);
+  const training = await train(size, workers);
   const { stepMs, coordinator } = training;
   const result: Cell = {
     ...training,
     workers,
-    loopbackMs: median(floor.ms.slice(WARM)),
+    loopbackMs: median(floor.ms.slice(warm)),
     loopbackCpuMs: floor.cpuMsPerStep,
     // Each gradient is read, and the sum it is added to is read and written.
     memoryMs: (3 * workers * gradient) / (copyGBs * 1e6),
@@ -183,8 +192,7 @@ async function cell(size: Size, workers: number, copyGBs: number): Promise<Cell>
 /** The same training without relays and with them, one after the other. */
 async function relayedLines({ size: index, workers, relays }: (typeof RELAYED)[number]): Promise<string[]> {
   const size = SIZES[index];
-  const steps = stepsOf(size, workers);
-  const trainings = [await train(size, workers, steps), await train(size, workers, steps, relays)] as const;
+  const trainings = [await train(size, workers), await train(size, workers, relays)] as const;
   const hashes = trainings.map(({ coordinator }) => coordinator.weightsSha256);
   if (new Set(hashes).size !== 1) throw new Error(`${size.name}: relays changed the weights`);
   return trainings.map(({ stepMs, coordinator }, i) => {
@@ -270,7 +278,7 @@ ${head}, load after: ${(loadavg()[0] ?? 0).toFixed(2)}
 - One process is the coordinator of a training; another has the sockets of all workers, which answer each lease at once with made-up gradients. So
   with two cores each has one. No TensorFlow. Every worker has one shard (\`--shards\` is the number of workers: with fewer some would have
   nothing to do). Speeds of workers are not measured here, since whose socket is served first would count as fast.
-- Medians of ${LEAST_STEPS} to ${MOST_STEPS} steps after ${WARM}. \`wide\` (ten million) ends at 32 workers: 2.6 GB a step; 512 would be 41 GB.
+- Medians of ${LEAST_STEPS} to ${MOST_STEPS} steps, after ${WARM_PARTIALS.toLocaleString('en-US')} partials (or ${WARM_BYTES / 1e9} GB, or ${LEAST_WARM} steps), when V8 has compiled what each runs. \`wide\` (ten million) ends at 32 workers: 2.6 GB a step; 512 would be 41 GB.
 - The floor: the same bytes out and in through bare TCP sockets between two processes, with as many connections (loopback), and then each gradient added to a
   sum at the speed of a memory copy, ${copyGBs.toFixed(1)} GB/s read and written (memory).
 - Bytes are those of the frames of partials (in) and of rounds (out).
