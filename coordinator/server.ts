@@ -35,6 +35,7 @@ import type { TlsIdentity } from './security/tls-identity.js';
 import { buildApp, type App, type RoutePlugin } from './http/app.js';
 import { healthRoutes } from './http/health.js';
 import { LargeFrames } from './large-frames.js';
+import { readIntoOneBuffer } from './one-buffer.js';
 import { ReceiveGate } from './receive-gate.js';
 import { Session, type SessionListener } from './session.js';
 
@@ -266,18 +267,23 @@ export class CoordinatorServer {
   private takeLargeFrames(socket: Duplex, webSocket: WebSocket, session: Session): void {
     const listeners = socket.listeners('data') as ((this: Duplex, chunk: Buffer) => void)[];
     socket.removeAllListeners('data');
+    let isShared = false;
     const frames = new LargeFrames({
       pass: (bytes) => {
-        for (const listener of listeners) listener.call(socket, bytes);
+        // ws keeps what it gets until the frame is whole.
+        const kept = isShared ? Buffer.from(bytes) : bytes;
+        for (const listener of listeners) listener.call(socket, kept);
       },
       arriving: (head, payloadBytes) => session.arriving(head, payloadBytes, this.gate),
       pause: () => webSocket.pause(),
       resume: () => webSocket.resume(),
     });
-    socket.on('data', (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       session.heard();
       frames.feed(chunk);
-    });
+    };
+    socket.on('data', take);
+    isShared = readIntoOneBuffer(socket, take);
     socket.once('close', () => frames.close());
   }
 

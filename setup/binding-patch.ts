@@ -10,7 +10,7 @@ interface Insertion {
 }
 
 /*
- * Two functions more for the addon that is compiled here. Where it comes from npm's download it lacks them, and the worker does
+ * Three functions more for the addon that is compiled here. Where it comes from npm's download it lacks them, and the worker does
  * without.
  *
  * `readTensor(id, target)` copies a tensor's data into memory of ours. The addon's own `tensorDataSync` makes a new, zeroed
@@ -18,6 +18,8 @@ interface Insertion {
  *
  * `mapFile(file, offset, bytes, writable)` makes an ArrayBuffer of a part of an open file, until it is collected as garbage. So slots read
  * parameters and leave gradients in the exchange (shared/exchange.ts) without a copy in between.
+ *
+ * `gatherRows(source, rows, target)` copies rows of as many bytes as fit, all of them bytes of uint8 arrays. V8 copies shared memory word by word.
  */
 const INSERTIONS: readonly Insertion[] = [
   {
@@ -120,6 +122,42 @@ static napi_value MapFile(napi_env env, napi_callback_info info) {
   return mapped;
 }
 
+static napi_value GatherRows(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value args[3];
+  ENSURE_NAPI_OK_RETVAL(
+      env, napi_get_cb_info(env, info, &argc, args, nullptr, nullptr),
+      nullptr);
+  napi_typedarray_type types[3];
+  size_t lengths[3];
+  void *data[3];
+  for (size_t i = 0; i < 3; i++) {
+    if (i >= argc ||
+        napi_get_typedarray_info(env, args[i], &types[i], &lengths[i],
+                                 &data[i], nullptr, nullptr) != napi_ok ||
+        types[i] != (i == 1 ? napi_uint32_array : napi_uint8_array)) {
+      NAPI_THROW_ERROR(env, "gatherRows takes uint8, uint32 and uint8 arrays");
+      return nullptr;
+    }
+  }
+  const size_t count = lengths[1];
+  if (count == 0) return nullptr;
+  const size_t bytes = lengths[2] / count;
+  const size_t rows = bytes == 0 ? 0 : lengths[0] / bytes;
+  const auto *source = static_cast<const uint8_t *>(data[0]);
+  const auto *numbers = static_cast<const uint32_t *>(data[1]);
+  auto *target = static_cast<uint8_t *>(data[2]);
+  for (size_t i = 0; i < count; i++) {
+    const size_t row = numbers[i];
+    if (row >= rows) {
+      NAPI_THROW_ERROR(env, "gatherRows: there is no row %zu", row);
+      return nullptr;
+    }
+    memcpy(target + i * bytes, source + row * bytes, bytes);
+  }
+  return nullptr;
+}
+
 static napi_value ReadTensor(napi_env env, napi_callback_info info) {
   size_t argc = 2;
   napi_value args[2];
@@ -144,6 +182,8 @@ static napi_value ReadTensor(napi_env env, napi_callback_info info) {
     anchor: '      {"executeOp", nullptr, ExecuteOp',
     text: `      {"readTensor", nullptr, ReadTensor, nullptr, nullptr, nullptr,
        napi_default, nullptr},
+      {"gatherRows", nullptr, GatherRows, nullptr, nullptr, nullptr,
+       napi_default, nullptr},
       {"mapFile", nullptr, MapFile, nullptr, nullptr, nullptr, napi_default,
        nullptr},
 `,
@@ -151,7 +191,7 @@ static napi_value ReadTensor(napi_env env, napi_callback_info info) {
 ];
 
 /** Names what the patch adds, for the cache: another patch is another addon. */
-export const PATCH = 'map1';
+export const PATCH = 'map2';
 
 /**
  * Adds our function to the addon's sources.

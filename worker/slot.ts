@@ -16,6 +16,7 @@ import { VectorMemory } from '../shared/vector/memory.js';
 import { wireOf } from '../shared/wire.js';
 import { EagerLock } from './eager-lock.js';
 import { EagerFunctions } from './eager-functions.js';
+import { gatherRows } from './gather-rows.js';
 import { canMapFiles, MappedPlaces } from './mapped-places.js';
 import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.js';
 import type { Batch, ModelFunctions } from './model-functions.js';
@@ -189,12 +190,9 @@ function gather(memory: RowMemory, rows: Uint32Array, seed: Int32Array, imageByt
   const allImages = new Uint8Array(memory.images);
   const allLabels = new Uint8Array(memory.labels);
   const images = new Uint8Array(rows.length * imageBytes);
+  gatherRows(allImages, rows, images);
   const labels = new Int32Array(rows.length);
-  for (let i = 0; i < rows.length; i++) {
-    const row = rows[i] as number;
-    images.set(allImages.subarray(row * imageBytes, (row + 1) * imageBytes), i * imageBytes);
-    labels[i] = allLabels[row] as number;
-  }
+  rows.forEach((row, i) => (labels[i] = allLabels[row] as number));
   return { rows: rows.length, images, labels, seed };
 }
 

@@ -31,6 +31,8 @@ export interface Binding extends AttrKinds {
   tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array;
   /** Copies a tensor's values into memory of ours; only where set-up compiled the addon (setup/binding-patch.ts). */
   readTensor?(id: number, target: Float32Array | Int32Array | Uint8Array): void;
+  /** Copies rows of `target.length / rows.length` bytes; throws for one that is not there. Only where set-up compiled the addon. */
+  gatherRows?(source: Uint8Array, rows: Uint32Array, target: Uint8Array): void;
   /** A part of an open file as memory, until it is garbage; only where set-up compiled the addon. Writing to one that is not writable crashes. */
   mapFile?(file: number, offset: number, bytes: number, writable: boolean): ArrayBuffer;
   executeOp(

@@ -28,14 +28,14 @@ const SIZES = [
 const WIDE_UNITS = 12_578;
 const FLOAT = 4;
 /** Before the steps that are timed: as many partials as V8 needs to compile what each of them runs, within bounds. */
-const WARM_PARTIALS = 4_000;
-const WARM_BYTES = 4e9;
+const WARM_PARTIALS = 20_000;
+const WARM_BYTES = 1e10;
 const LEAST_WARM = 2;
 /** Of a cell, in either direction together: as many steps as that makes, within bounds. */
 const CELL_BYTES = 1.5e9;
 const [LEAST_STEPS, MOST_STEPS] = [3, 30];
 /** Additions that a plain loop is given: a few seconds of them for each size. */
-const MOST_ADDITIONS = 1e9;
+const MOST_ADDITIONS = 2e9;
 const COPY_FLOATS = 10_000_000;
 const COPIES = 11;
 /** Workers behind relays, and how many relays. */
@@ -279,7 +279,7 @@ ${head}, load after: ${(loadavg()[0] ?? 0).toFixed(2)}
   with two cores each has one. No TensorFlow. Every worker has one shard (\`--shards\` is the number of workers: with fewer some would have
   nothing to do). Speeds of workers are not measured here, since whose socket is served first would count as fast.
 - Medians of ${LEAST_STEPS} to ${MOST_STEPS} steps, after ${WARM_PARTIALS.toLocaleString('en-US')} partials (or ${WARM_BYTES / 1e9} GB, or ${LEAST_WARM} steps), when V8 has compiled what each runs. \`wide\` (ten million) ends at 32 workers: 2.6 GB a step; 512 would be 41 GB.
-- The floor: the same bytes out and in through bare TCP sockets between two processes, with as many connections (loopback), and then each gradient added to a
+- The floor: the same bytes out and in through bare TCP sockets between two processes, with as many connections, read into one buffer as the coordinator does (loopback), and then each gradient added to a
   sum at the speed of a memory copy, ${copyGBs.toFixed(1)} GB/s read and written (memory).
 - Bytes are those of the frames of partials (in) and of rounds (out).
 

@@ -53,7 +53,9 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
     expect([...target]).toEqual([5, 6, 7, 8]);
     gradients.read(first ?? -1, target);
     expect([...target]).toEqual([1, 2, 3, 4]);
-    expect(() => gradients.read((second ?? -1) + 1, target)).toThrow('no gradient lies where the answer says');
+    expect(() => gradients.read((second ?? -1) + 1, target)).toThrow(
+      'no gradient lies where the answer says',
+    );
     gradients.close();
   });
 

@@ -3,6 +3,7 @@
  * to each client, which answers with as many when they are there; the next step begins when all have. Each prints one line of JSON.
  */
 import { connect, createServer, type Socket } from 'node:net';
+import { readIntoOneBuffer } from '../../../coordinator/one-buffer.js';
 
 /** What the server says at its end. */
 export interface LoopbackReport {
@@ -43,10 +44,12 @@ function serve(): void {
     // Who only looks whether somebody listens says nothing.
     peer.once('data', () => {
       peers.push(peer);
-      peer.on('data', (data) => {
-        missing -= data.byteLength;
+      const take = ({ byteLength }: Buffer): void => {
+        missing -= byteLength;
         if (missing === 0) endStep();
-      });
+      };
+      peer.on('data', take);
+      readIntoOneBuffer(peer, take);
       if (peers.length === sockets) begin();
     });
   });
