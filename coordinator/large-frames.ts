@@ -3,11 +3,14 @@ import { MAX_FRAME_BYTES } from '../shared/protocol/limits.js';
 
 /*
  * Gradients are most of what a coordinator reads. ws would collect a frame's chunks, copy them into a new buffer and give that away; we
- * would copy it once more to where it is added. Here the chunks of a large frame go where they are added at once, and
- * everything else goes on to ws, byte by byte as it came.
+ * would copy it once more to where it is added. Here the chunks of a large frame go where they are added at once, or are read there
+ * in the first place, and everything else goes on to ws, byte by byte as it came.
  *
  * The frames: RFC 6455, section 5.2.
  */
+
+/** What is read of a frame before it is known what it is. */
+const FIRST_READ_BYTES = 16 * 1024;
 
 /** Smaller frames are left to ws: they are in one or two chunks anyway. */
 export const MIN_LARGE_BYTES = 64 * 1024;
@@ -73,6 +76,15 @@ export class LargeFrames {
     this.options = options;
   }
 
+  /** Where the next bytes are best read to: the rest of a payload where it belongs, else into `common`. They are fed all the same. */
+  target(common: Uint8Array): Uint8Array {
+    const { state } = this;
+    if (state.kind === 'receiving' && state.place !== null)
+      return state.place.subarray(state.at, state.payloadBytes);
+    // Who has to wait for a place holds what was read of its payload.
+    return state.kind === 'between' ? common.subarray(0, FIRST_READ_BYTES) : common;
+  }
+
   feed(chunk: Buffer): void {
     let bytes = this.held.byteLength === 0 ? chunk : Buffer.concat([this.held, chunk]);
     this.held = NOTHING;
@@ -108,7 +120,8 @@ export class LargeFrames {
       }
       case 'receiving': {
         const used = Math.min(state.payloadBytes - state.at, bytes.byteLength);
-        state.place?.set(bytes.subarray(0, used), state.at);
+        if (state.place !== null && !isAt(state.place, state.at, bytes))
+          state.place.set(bytes.subarray(0, used), state.at);
         state.at += used;
         if (state.at === state.payloadBytes) {
           this.state = { kind: 'between' };
@@ -172,6 +185,10 @@ export class LargeFrames {
     this.options.pause();
   }
 }
+
+/** Have the bytes been read to where they belong? */
+const isAt = (place: Uint8Array, at: number, { buffer, byteOffset }: Buffer): boolean =>
+  buffer === place.buffer && byteOffset === place.byteOffset + at;
 
 /** A length of 8 bytes; one that is beyond all limits may lose its last digits. */
 const lengthAt2 = (bytes: Buffer): number => bytes.readUInt32BE(2) * 2 ** 32 + bytes.readUInt32BE(6);

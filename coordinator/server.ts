@@ -283,7 +283,7 @@ export class CoordinatorServer {
       frames.feed(chunk);
     };
     socket.on('data', take);
-    isShared = readIntoOneBuffer(socket, take);
+    isShared = readIntoOneBuffer(socket, take, (common) => frames.target(common));
     socket.once('close', () => frames.close());
   }
 

@@ -32,8 +32,8 @@ const WARM_PARTIALS = 20_000;
 const WARM_BYTES = 1e10;
 const LEAST_WARM = 2;
 /** Of a cell, in either direction together: as many steps as that makes, within bounds. */
-const CELL_BYTES = 1.5e9;
-const [LEAST_STEPS, MOST_STEPS] = [3, 30];
+const CELL_BYTES = 2.5e9;
+const [LEAST_STEPS, MOST_STEPS] = [5, 30];
 /** Additions that a plain loop is given: a few seconds of them for each size. */
 const MOST_ADDITIONS = 2e9;
 const COPY_FLOATS = 10_000_000;

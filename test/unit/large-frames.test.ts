@@ -62,6 +62,25 @@ describe('large frames', () => {
     },
   );
 
+  it('are read where they belong, once it is known where that is', () => {
+    const { frames, received, passed } = tap();
+    const common = Buffer.alloc(256 * 1024);
+    const stream = Buffer.concat([small, large, small]);
+    const targets: Uint8Array[] = [];
+    for (let at = 0; at < stream.byteLength;) {
+      const target = frames.target(common);
+      const count = stream.copy(target, 0, at);
+      targets.push(target);
+      frames.feed(Buffer.from(target.buffer, target.byteOffset, count));
+      at += count;
+    }
+    expect(received.map((each) => each.equals(PAYLOAD))).toEqual([true]);
+    expect(passed()).toEqual(Buffer.concat([small, small]));
+    // The beginning of the payload came with the frame's header, and what follows it is not read with it.
+    expect(targets.map(({ buffer }) => buffer === received[0]?.buffer)).toEqual([false, true, false]);
+    expect(targets[0]?.byteLength).toBeLessThan(common.byteLength);
+  });
+
   const fragmented = Buffer.concat([frame(PAYLOAD, { first: 0x02 }), frame(PAYLOAD, { first: 0x80 })]);
   it.each([
     ['nobody takes', large, { takes: false }],
