@@ -144,7 +144,7 @@ export class TrialWork {
   /** The nodes at and below a leased one that are answered: where slots leave gradients themselves, what each of a few computes. */
   private answersTo(node: Range): Range[] {
     const { slots } = this.context.pool;
-    return this.leavesInPlace && slots <= MAX_SEPARATE_ANSWERS ? partsForSlots(node, slots) : [node];
+    return this.answersSeparately ? partsForSlots(node, slots) : [node];
   }
 
   /** Where a slot may leave the gradient of a whole node itself; null where it cannot. */
@@ -152,6 +152,10 @@ export class TrialWork {
     const { exchange, spec } = this.context;
     if (!this.leavesInPlace) return null;
     return exchange?.places?.takePlace(spec.layout.size * Float32Array.BYTES_PER_ELEMENT) ?? null;
+  }
+
+  private get answersSeparately(): boolean {
+    return this.leavesInPlace && this.context.pool.slots <= MAX_SEPARATE_ANSWERS;
   }
 
   private get leavesInPlace(): boolean {
@@ -189,7 +193,7 @@ export class TrialWork {
     const { wire } = this;
     const tree = new TreeSum<GradientSum>(node, (left, right) => addGradientSums(left, right, wire.add));
     const lent: Float32Array[] = [];
-    const parts = partsForSlots(node, pool.slots);
+    const parts = this.answersSeparately ? [node] : partsForSlots(node, pool.slots);
     const place = parts.length === 1 ? this.takePlace() : null;
     let leftAt: number | null = null;
     const rowDigests: RowDigest[] = [];

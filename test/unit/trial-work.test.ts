@@ -194,17 +194,21 @@ test('a place that nothing was left in is free again', async () => {
   expect(exchange.taken.size).toBe(0);
 });
 
-test('of two slots that map files each answers for what it has left', async () => {
-  const exchange = new Exchange(2);
-  const { work, computedTo, sent } = workOf({ exchange, pool: { mapsFiles: true, slots: 2 } });
-  work.open(step(0, true), new Uint8Array(0));
-  await work.compute(0, { start: 0, count: 2 });
-  expect(computedTo.map(({ offset }) => offset)).toEqual([0, 1]);
-  expect(sent).toMatchObject([
-    { partial: { start: 0, count: 1, leftAt: 0 }, payload: 0 },
-    { partial: { start: 1, count: 1, leftAt: 1 }, payload: 0 },
-  ]);
-});
+test.each([2, 8])(
+  'of two slots that map files each answers for what it has left: %i shards',
+  async (shards) => {
+    const exchange = new Exchange(2);
+    const spec = { ...SPEC, batchSize: 8, shards };
+    const { work, computedTo, sent } = workOf({ exchange, spec, pool: { mapsFiles: true, slots: 2 } });
+    work.open(step(0, true), new Uint8Array(0));
+    await work.compute(0, { start: 0, count: shards });
+    expect(computedTo.map(({ offset }) => offset)).toEqual([0, 1]);
+    expect(sent).toMatchObject([
+      { partial: { start: 0, count: shards / 2, leftAt: 0 }, payload: 0 },
+      { partial: { start: shards / 2, count: shards / 2, leftAt: 1 }, payload: 0 },
+    ]);
+  },
+);
 
 test('what more slots compute is added in memory, and left as one', async () => {
   const exchange = new Exchange(1);
