@@ -1,18 +1,22 @@
 /**
  * `npm run bench -- attacks`: what an attacker on the network costs a training over TLS with tokens. `lenet` trains with two
- * local workers; another process attacks in one way after the other, at a stated rate, and computes only when nobody else wants to
- * (SCHED_IDLE), so that what is measured is what the coordinator has to do, not what the attacker computes on the same cores. Calm
- * and attack alternate. Needs chrt (util-linux). ATELIER_BENCH_ATTACKS="slow loris,no token" takes some ways alone.
+ * local workers; other processes, each of an address of its own, attack one after the other, each in its way, at a stated rate. They
+ * compute only when nobody else wants to (SCHED_IDLE), so that what is measured is what the coordinator has to do, not what the
+ * attacker computes on the same cores. Needs chrt (util-linux). ATELIER_BENCH_ATTACKS="slow loris,no token" takes some ways alone.
+ *
+ * This machine's own pace drifts by more than most attacks cost. Hence every window is as many steps as an epoch has, so that
+ * each holds one evaluation; each attack lies between two calm windows and is compared with both; and each round takes the ways in
+ * another order, so that a slow minute is not one way's alone.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureAuthority, pinOf } from '../../coordinator/security/certificates.js';
 import { openClusterFolder } from '../../coordinator/security/cluster-folder.js';
 import { TokenStore } from '../../coordinator/security/token-store.js';
+import { Purpose, RandomStream, shuffle } from '../../shared/rng.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
 import { ATTACKS, type Outcomes } from './attacks/attacker.js';
 import { circumstances, publish } from './results.js';
@@ -22,9 +26,9 @@ const BATCH = 256;
 const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 9);
 /** What some of them alone cost is only shown. */
 const only = process.env['ATELIER_BENCH_ATTACKS']?.split(',');
-const WINDOW_MS = 2_000;
-/** Then V8 has compiled what a step runs. */
-const WARM_STEPS = 1_500;
+const WINDOW_STEPS = Math.ceil(60_000 / BATCH);
+/** Until V8 has compiled what a step runs and the training no longer gets faster. */
+const WARM_WINDOWS = 15;
 /** More than fit into the time. */
 const EPOCHS = 10_000;
 /** Attempts a second; connections that say nothing cost less, and come more often. */
@@ -55,106 +59,155 @@ const port = 20_000 + Math.floor(Math.random() * 20_000);
 
 let steps = 0;
 let isOver = false;
+let stepped: () => void = () => undefined;
 
 /** Images/s of the training over a window. */
 async function rate(): Promise<number> {
-  const [stepsBefore, startedAt] = [steps, performance.now()];
-  await sleep(WINDOW_MS);
-  return ((steps - stepsBefore) * BATCH * 1_000) / (performance.now() - startedAt);
-}
-
-async function say(attacker: ChildProcess, message: string): Promise<void> {
-  await new Promise((resolve) => attacker.send(message, resolve));
-}
-
-interface Result {
-  readonly kind: string;
-  readonly calm: number;
-  readonly attacked: number;
-  readonly cost: number;
-  readonly outcomes: Outcomes;
-}
-
-async function measure(kind: string): Promise<Result> {
-  const script = join(PROJECT_ROOT, 'dist', 'test', 'bench', 'attacks', 'attacker.js');
-  const attacker = fork(script, [kind, String(port), token, String(RATES[kind] ?? RATE)], {
-    execPath: 'chrt',
-    execArgv: ['--idle', '0', process.execPath],
+  const [last, startedAt] = [steps + WINDOW_STEPS, performance.now()];
+  await new Promise<void>((resolve) => {
+    stepped = () => {
+      if (steps >= last) resolve();
+    };
   });
-  const pairs: { calm: number; attacked: number }[] = [];
-  const outcomes: Record<string, number> = {};
-  try {
-    await once(attacker, 'message');
-    for (let round = 0; round < ROUNDS; round++) {
-      const calm = await rate();
-      await say(attacker, 'go');
-      const attacked = await rate();
-      const stopped = once(attacker, 'message') as Promise<[Outcomes]>;
-      await say(attacker, 'stop');
-      for (const [outcome, count] of Object.entries((await stopped)[0])) {
-        outcomes[outcome] = (outcomes[outcome] ?? 0) + count;
-      }
-      pairs.push({ calm, attacked });
-    }
-  } finally {
-    attacker.kill();
-  }
-  const others = Object.keys(outcomes).filter((outcome) => !(GOOD_TOKEN[kind] ?? REFUSED).includes(outcome));
-  // After wrong tokens the door makes everybody of that address wait.
-  if (others.some((outcome) => outcome !== '503')) throw new Error(`${kind}: ${JSON.stringify(outcomes)}`);
-  const result = {
-    kind,
-    calm: median(pairs.map((pair) => pair.calm)),
-    attacked: median(pairs.map((pair) => pair.attacked)),
-    cost: median(pairs.map((pair) => 1 - pair.attacked / pair.calm)),
-    outcomes,
-  };
-  process.stderr.write(`${kind}: ${(100 * result.cost).toFixed(1)} % ${JSON.stringify(outcomes)}\n`);
-  return result;
+  return (WINDOW_STEPS * BATCH * 1_000) / (performance.now() - startedAt);
 }
 
-async function attackAll(): Promise<Result[]> {
-  const results: Result[] = [];
+/** One way of attacking: its process, and what came of it so far. */
+class Attack {
+  readonly costs: number[] = [];
+  readonly rates: { readonly calm: number; readonly attacked: number }[] = [];
+  readonly outcomes: Record<string, number> = {};
+  private readonly attacker: ChildProcess;
+  private readonly ready: Promise<unknown>;
+  private attackedMs = 0;
+
+  /** @param address the attacker's own: the door counts by address */
+  constructor(
+    readonly kind: string,
+    address: string,
+  ) {
+    const script = join(PROJECT_ROOT, 'dist', 'test', 'bench', 'attacks', 'attacker.js');
+    this.attacker = fork(script, [kind, address, String(port), token, String(this.asked)], {
+      execPath: 'chrt',
+      execArgv: ['--idle', '0', process.execPath],
+    });
+    this.ready = once(this.attacker, 'message');
+  }
+
+  /** Attempts a second. */
+  get asked(): number {
+    return RATES[this.kind] ?? RATE;
+  }
+
+  get answered(): number {
+    const attempts = Object.values(this.outcomes).reduce((sum, count) => sum + count, 0);
+    return (attempts * 1_000) / this.attackedMs;
+  }
+
+  /** Attacks for one window, and returns the rate of the calm one after it. */
+  async take(calmBefore: number): Promise<number> {
+    await this.ready;
+    const startedAt = performance.now();
+    await this.say('go');
+    const attacked = await rate();
+    this.attackedMs += performance.now() - startedAt;
+    const stopped = once(this.attacker, 'message') as Promise<[Outcomes]>;
+    await this.say('stop');
+    for (const [outcome, count] of Object.entries((await stopped)[0])) {
+      this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + count;
+    }
+    const calmAfter = await rate();
+    this.rates.push({ calm: calmBefore, attacked });
+    this.costs.push(1 - (2 * attacked) / (calmBefore + calmAfter));
+    return calmAfter;
+  }
+
+  /** Throws when somebody was let in. */
+  check(): void {
+    const expected = GOOD_TOKEN[this.kind] ?? REFUSED;
+    const others = Object.keys(this.outcomes).filter((outcome) => !expected.includes(outcome));
+    // After wrong tokens the door makes everybody of that address wait.
+    if (others.some((outcome) => outcome !== '503')) {
+      throw new Error(`${this.kind}: ${JSON.stringify(this.outcomes)}`);
+    }
+  }
+
+  end(): void {
+    this.attacker.kill();
+  }
+
+  private async say(message: string): Promise<void> {
+    await new Promise((resolve) => this.attacker.send(message, resolve));
+  }
+}
+
+const percent = (share: number): string => (100 * share).toFixed(1);
+
+async function attackAll(): Promise<readonly Attack[]> {
+  const attacks = (only ?? ATTACKS).map((kind, i) => new Attack(kind, `127.0.1.${i + 1}`));
   try {
-    while (steps < WARM_STEPS && !isOver) await sleep(100);
-    for (const kind of only ?? ATTACKS) results.push(await measure(kind));
+    for (let i = 0; i < WARM_WINDOWS; i++) await rate();
+    let calm = await rate();
+    for (let round = 0; round < ROUNDS; round++) {
+      const stream = new RandomStream({
+        seed: 1,
+        purpose: Purpose.shuffle,
+        trial: 0,
+        epoch: round,
+        shard: 0,
+      });
+      const order = shuffle(Uint32Array.from(attacks.keys()), stream);
+      for (const i of order) calm = (await attacks[i]?.take(calm)) ?? calm;
+      const costs = attacks.map(({ kind, costs: all }) => `${kind} ${percent(all.at(-1) ?? NaN)}`);
+      process.stderr.write(`round ${round + 1} of ${ROUNDS}, %: ${costs.join(', ')}\n`);
+    }
+    for (const attack of attacks) attack.check();
   } finally {
     isOver = true;
+    for (const attack of attacks) attack.end();
   }
-  return results;
+  return attacks;
 }
 
 try {
   const attacks = attackAll();
   const training = trainHere(
     { model: 'lenet', batchSize: BATCH, epochs: EPOCHS, workers: 2, listen: `0.0.0.0:${port}` },
-    { stepped: () => steps++ },
+    {
+      stepped: () => {
+        steps++;
+        stepped();
+      },
+    },
     () => isOver,
     { stateDir },
   );
   const [results, summary] = await Promise.all([attacks, training]);
-  const lines = results.map(({ kind, calm, attacked, cost, outcomes }) => {
+  const lines = results.map(({ kind, asked, answered, outcomes, rates, costs }) => {
     const came = Object.entries(outcomes).map(([outcome, count]) => `${count} x ${outcome}`);
-    const attempts = Object.values(outcomes).reduce((sum, count) => sum + count, 0);
-    const perSecond = Math.round((attempts * 1_000) / (ROUNDS * WINDOW_MS));
-    return `| ${kind} | ${RATES[kind] ?? RATE} | ${perSecond} | ${came.join(', ')} | ${Math.round(calm)} | ${Math.round(attacked)} | ${(100 * cost).toFixed(1)} % |`;
+    const calm = Math.round(median(rates.map((pair) => pair.calm)));
+    const attacked = Math.round(median(rates.map((pair) => pair.attacked)));
+    const range = `${percent(Math.min(...costs))} to ${percent(Math.max(...costs))}`;
+    return `| ${kind} | ${asked} | ${Math.round(answered)} | ${came.join(', ')} | ${calm} | ${attacked} | ${percent(median(costs))} | ${range} |`;
   });
   const page = `# What attacks cost a training
 
 ${circumstances(summary.workers[0]?.tensorflow ?? '?')}
-- \`lenet\`, batch ${BATCH}, two local workers of one slot, TLS and tokens on all addresses. The attacker is another process of this machine that
-  computes only when nobody else wants to (SCHED_IDLE): its own computing is not what is asked for. It still costs something: see the connections to itself. ${ROUNDS} rounds of ${WINDOW_MS / 1_000} s calm and ${WINDOW_MS / 1_000} s of attack; the cost is the median over the pairs.
+- \`lenet\`, batch ${BATCH}, two local workers of one slot, TLS and tokens on all addresses. Each attacker is another process of this machine, of an
+  address of its own, that computes only when nobody else wants to (SCHED_IDLE): its own computing is not what is asked for. It still costs something: see the connections to itself.
+- ${ROUNDS} rounds, each of all ways in another order. An attack lasts ${WINDOW_STEPS} steps (an epoch, with its evaluation), and as many are calm before and after it. Its cost in a
+  round: how much slower it is than the mean of those two; in the table: the median of the rounds, and the least and the most.
 - Status codes as in docs/security.md; 4400: closed for a bad frame; left: the attacker went; held open: until the door cuts it.
 
-| attack | attempts a second, asked for | answered | what came of them | images/s calm | attacked | cost |
-|---|---:|---:|---|---:|---:|---:|
+| attack | attempts a second, asked for | answered | what came of them | images/s calm | attacked | cost, % | of the rounds |
+|---|---:|---:|---|---:|---:|---:|---|
 ${lines.join('\n')}
 
 Workers lost: ${summary.elasticity.workersLost}; retries: ${summary.retries}.
 `;
   if (only === undefined) publish('attacks', page);
   else process.stdout.write(page);
-  if (results.some(({ cost }) => cost > MOST_COST)) process.exitCode = 1;
+  if (results.some(({ costs }) => median(costs) > MOST_COST)) process.exitCode = 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }

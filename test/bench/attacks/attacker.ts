@@ -1,5 +1,5 @@
 /**
- * Arguments: kind, port, token, attempts a second. Attacks a coordinator on this machine between the messages `go` and `stop` of its
+ * Arguments: kind, the attacker's own address, port, token, attempts a second. Attacks a coordinator on this machine between the messages `go` and `stop` of its
  * parent, and answers `stop` with the number of attempts of each outcome: the HTTP status, or what became of the connection.
  */
 import { connect as tcpConnect, createServer, type AddressInfo, type Socket } from 'node:net';
@@ -16,9 +16,9 @@ import { encodeToCoordinator, type SessionCredential } from '../../../shared/pro
 /** By outcome: how often. */
 export type Outcomes = Readonly<Record<string, number>>;
 
-const [kind = '', port = '', token = '', rate = ''] = process.argv.slice(2);
+const [kind = '', localAddress = '', port = '', token = '', rate = ''] = process.argv.slice(2);
 const HOST = '127.0.0.1';
-const address = { host: HOST, port: Number(port) };
+const address = { host: HOST, port: Number(port), localAddress };
 
 interface Ask {
   readonly path?: string;
@@ -79,7 +79,7 @@ function drip(first: string, later: string): Promise<string> {
 /** Somebody with a good token, who misuses it; resolves to how it ended. */
 function inside(misuse: (socket: WebSocket) => void, credential: SessionCredential | null): Promise<string> {
   return new Promise((resolve) => {
-    const options = { headers: bearer(token), rejectUnauthorized: false };
+    const options = { headers: bearer(token), rejectUnauthorized: false, localAddress };
     const socket = new WebSocket(`wss://${HOST}:${port}`, SUBPROTOCOL, options);
     socket.on('error', () => undefined);
     socket.once('unexpected-response', (_request, { statusCode }) => resolve(String(statusCode)));
@@ -105,7 +105,7 @@ function inside(misuse: (socket: WebSocket) => void, credential: SessionCredenti
 
 function comeAndGo(to: number): Promise<string> {
   return new Promise((resolve) => {
-    const socket = tcpConnect({ host: HOST, port: to }, () => socket.destroy());
+    const socket = tcpConnect({ ...address, port: to }, () => socket.destroy());
     socket.on('error', () => undefined).once('close', () => resolve('left'));
   });
 }
