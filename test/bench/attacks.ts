@@ -1,12 +1,13 @@
 /**
- * `npm run bench -- attacks`: what an attacker on the network costs a training over TLS with tokens. `lenet` trains with two
- * local workers; other processes, each of an address of its own, attack one after the other, each in its way, at a stated rate. They
- * compute only when nobody else wants to (SCHED_IDLE), so that what is measured is what the coordinator has to do, not what the
- * attacker computes on the same cores. Needs chrt (util-linux). ATELIER_BENCH_ATTACKS="slow loris,no token" takes some ways alone.
+ * `npm run bench -- attacks`: what an attacker on the network costs a training over TLS with tokens. `lenet` trains with one slot,
+ * so that of two cores one is left for the attackers: other processes, each of an address of its own, that attack one
+ * after the other, each in its way, at a stated rate, and compute only when nobody else wants to (SCHED_IDLE). What is measured is what
+ * the coordinator has to do, not what the attacker computes. Needs chrt (util-linux). ATELIER_BENCH_ATTACKS="slow loris,no token"
+ * takes some ways alone.
  *
- * This machine's own pace drifts by more than most attacks cost. Hence every window is as many steps as an epoch has, so that
- * each holds one evaluation; each attack lies between two calm windows and is compared with both; and each round takes the ways in
- * another order, so that a slow minute is not one way's alone.
+ * This machine's own pace drifts by more than most attacks cost. Hence every window is as many steps as some epochs have, so that
+ * each holds as many evaluations; each attack lies between two calm windows and is compared with both; and each round takes the
+ * ways in another order, so that a slow minute is not one way's alone.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -23,12 +24,13 @@ import { circumstances, publish } from './results.js';
 import { median, trainHere } from './train-here.js';
 
 const BATCH = 256;
-const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 9);
+const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 3);
 /** What some of them alone cost is only shown. */
 const only = process.env['ATELIER_BENCH_ATTACKS']?.split(',');
-const WINDOW_STEPS = Math.ceil(60_000 / BATCH);
+/** Two epochs, some eight seconds: longer than it takes until the door has had enough of an address. */
+const WINDOW_STEPS = 2 * Math.ceil(60_000 / BATCH);
 /** Until V8 has compiled what a step runs and the training no longer gets faster. */
-const WARM_WINDOWS = 15;
+const WARM_WINDOWS = 5;
 /** More than fit into the time. */
 const EPOCHS = 10_000;
 /** Attempts a second; connections that say nothing cost less, and come more often. */
@@ -61,21 +63,30 @@ let steps = 0;
 let isOver = false;
 let stepped: () => void = () => undefined;
 
-/** Images/s of the training over a window. */
-async function rate(): Promise<number> {
-  const [last, startedAt] = [steps + WINDOW_STEPS, performance.now()];
+/** Of a window. */
+interface Pace {
+  /** Images a second. */
+  readonly rate: number;
+  /** The share of a core that the coordinator, which is this process, takes. */
+  readonly cpu: number;
+}
+
+async function pace(): Promise<Pace> {
+  const [last, startedAt, cpuBefore] = [steps + WINDOW_STEPS, performance.now(), process.cpuUsage()];
   await new Promise<void>((resolve) => {
     stepped = () => {
       if (steps >= last) resolve();
     };
   });
-  return (WINDOW_STEPS * BATCH * 1_000) / (performance.now() - startedAt);
+  const ms = performance.now() - startedAt;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  return { rate: (WINDOW_STEPS * BATCH * 1_000) / ms, cpu: (user + system) / 1_000 / ms };
 }
 
 /** One way of attacking: its process, and what came of it so far. */
 class Attack {
   readonly costs: number[] = [];
-  readonly rates: { readonly calm: number; readonly attacked: number }[] = [];
+  readonly windows: { readonly calm: Pace; readonly attacked: Pace }[] = [];
   readonly outcomes: Record<string, number> = {};
   private readonly attacker: ChildProcess;
   private readonly ready: Promise<unknown>;
@@ -104,21 +115,21 @@ class Attack {
     return (attempts * 1_000) / this.attackedMs;
   }
 
-  /** Attacks for one window, and returns the rate of the calm one after it. */
-  async take(calmBefore: number): Promise<number> {
+  /** Attacks for one window, and returns the pace of the calm one after it. */
+  async take(calm: Pace): Promise<Pace> {
     await this.ready;
     const startedAt = performance.now();
     await this.say('go');
-    const attacked = await rate();
+    const attacked = await pace();
     this.attackedMs += performance.now() - startedAt;
     const stopped = once(this.attacker, 'message') as Promise<[Outcomes]>;
     await this.say('stop');
     for (const [outcome, count] of Object.entries((await stopped)[0])) {
       this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + count;
     }
-    const calmAfter = await rate();
-    this.rates.push({ calm: calmBefore, attacked });
-    this.costs.push(1 - (2 * attacked) / (calmBefore + calmAfter));
+    const calmAfter = await pace();
+    this.windows.push({ calm, attacked });
+    this.costs.push(1 - (2 * attacked.rate) / (calm.rate + calmAfter.rate));
     return calmAfter;
   }
 
@@ -146,8 +157,8 @@ const percent = (share: number): string => (100 * share).toFixed(1);
 async function attackAll(): Promise<readonly Attack[]> {
   const attacks = (only ?? ATTACKS).map((kind, i) => new Attack(kind, `127.0.1.${i + 1}`));
   try {
-    for (let i = 0; i < WARM_WINDOWS; i++) await rate();
-    let calm = await rate();
+    for (let i = 0; i < WARM_WINDOWS; i++) await pace();
+    let calm = await pace();
     for (let round = 0; round < ROUNDS; round++) {
       const stream = new RandomStream({
         seed: 1,
@@ -172,7 +183,7 @@ async function attackAll(): Promise<readonly Attack[]> {
 try {
   const attacks = attackAll();
   const training = trainHere(
-    { model: 'lenet', batchSize: BATCH, epochs: EPOCHS, workers: 2, listen: `0.0.0.0:${port}` },
+    { model: 'lenet', batchSize: BATCH, epochs: EPOCHS, workers: 1, slots: 1, listen: `0.0.0.0:${port}` },
     {
       stepped: () => {
         steps++;
@@ -183,24 +194,28 @@ try {
     { stateDir },
   );
   const [results, summary] = await Promise.all([attacks, training]);
-  const lines = results.map(({ kind, asked, answered, outcomes, rates, costs }) => {
+  const lines = results.map(({ kind, asked, answered, outcomes, windows, costs }) => {
     const came = Object.entries(outcomes).map(([outcome, count]) => `${count} x ${outcome}`);
-    const calm = Math.round(median(rates.map((pair) => pair.calm)));
-    const attacked = Math.round(median(rates.map((pair) => pair.attacked)));
+    const middle = (of: (window: { readonly calm: Pace; readonly attacked: Pace }) => number): number =>
+      median(windows.map(of));
+    const rates = [middle(({ calm }) => calm.rate), middle(({ attacked }) => attacked.rate)].map(Math.round);
+    const cpu = [middle(({ calm }) => calm.cpu), middle(({ attacked }) => attacked.cpu)].map(percent);
     const range = `${percent(Math.min(...costs))} to ${percent(Math.max(...costs))}`;
-    return `| ${kind} | ${asked} | ${Math.round(answered)} | ${came.join(', ')} | ${calm} | ${attacked} | ${percent(median(costs))} | ${range} |`;
+    const figures = [...rates, percent(median(costs)), range, ...cpu];
+    return `| ${[kind, asked, Math.round(answered), came.join(', '), ...figures].join(' | ')} |`;
   });
   const page = `# What attacks cost a training
 
 ${circumstances(summary.workers[0]?.tensorflow ?? '?')}
-- \`lenet\`, batch ${BATCH}, two local workers of one slot, TLS and tokens on all addresses. Each attacker is another process of this machine, of an
-  address of its own, that computes only when nobody else wants to (SCHED_IDLE): its own computing is not what is asked for. It still costs something: see the connections to itself.
-- ${ROUNDS} rounds, each of all ways in another order. An attack lasts ${WINDOW_STEPS} steps (an epoch, with its evaluation), and as many are calm before and after it. Its cost in a
+- \`lenet\`, batch ${BATCH}, a local worker of one slot, TLS and tokens on all addresses. Each attacker is another process of this machine, of an
+  address of its own, that computes only when nobody else wants to (SCHED_IDLE), and of two cores one is left for it.
+- ${ROUNDS} rounds, each of all ways in another order. An attack lasts ${WINDOW_STEPS} steps, some eight seconds, and as many are calm before and after it. Its cost in a
   round: how much slower it is than the mean of those two; in the table: the median of the rounds, and the least and the most.
+- CPU: the share of a core that the coordinator takes.
 - Status codes as in docs/security.md; 4400: closed for a bad frame; left: the attacker went; held open: until the door cuts it.
 
-| attack | attempts a second, asked for | answered | what came of them | images/s calm | attacked | cost, % | of the rounds |
-|---|---:|---:|---|---:|---:|---:|---|
+| attack | attempts a second, asked for | answered | what came of them | images/s calm | attacked | cost, % | of the rounds | CPU calm, % | attacked |
+|---|---:|---:|---|---:|---:|---:|---|---:|---:|
 ${lines.join('\n')}
 
 Workers lost: ${summary.elasticity.workersLost}; retries: ${summary.retries}.

@@ -158,5 +158,6 @@ if (attack !== undefined) {
       process.send?.(outcomes);
     }
   });
+  process.once('disconnect', () => process.exit());
   decoy.listen(0, HOST, () => process.send?.('ready'));
 }
