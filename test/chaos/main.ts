@@ -7,10 +7,11 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { parseArgs } from 'node:util';
 import { setTimeout as wait } from 'node:timers/promises';
+import { Command, Option } from 'commander';
 import { Summary } from '../../shared/summary.js';
 import { Chance } from '../simulation/world.js';
+import { integer } from '../support/integer.js';
 import { atelier, endAll, exitOf, WorkerPlace } from './processes.js';
 import { Proxy } from './proxy.js';
 
@@ -27,21 +28,30 @@ const MAX_GUESTS = 2;
 /** Of the undisturbed speed, what is left under faults: decides the epochs. */
 const DISTURBED_SPEED = 0.5;
 
-const { values: flags } = parseArgs({
-  options: {
-    seed: { type: 'string', default: '1' },
-    minutes: { type: 'string', default: '5' },
-    model: { type: 'string', default: 'lenet' },
-    workers: { type: 'string', default: '4' },
-    epochs: { type: 'string' },
-    folds: { type: 'string' },
-    reference: { type: 'string' },
-    keep: { type: 'boolean', default: false },
-  },
-});
-const seed = Number(flags.seed);
-const minutes = Number(flags.minutes);
-const workers = Number(flags.workers);
+const flags = new Command('chaos')
+  .description(
+    'Trains with real processes under real faults; the weights have to be those of an undisturbed run.',
+  )
+  .addOption(new Option('--seed <n>', 'of the faults').argParser(integer).default(1))
+  .addOption(new Option('--minutes <n>', 'how long').argParser(integer).default(5))
+  .option('--model <name>', 'what is trained', 'lenet')
+  .addOption(new Option('--workers <n>', 'that are there all the time').argParser(integer).default(4))
+  .addOption(new Option('--epochs <n>', 'instead of as many as take that long').argParser(integer))
+  .addOption(new Option('--folds <n>', 'trains so many folds').argParser(integer))
+  .option('--reference <sha256>', 'of the undisturbed run, which is then not trained')
+  .option('--keep', 'leaves the run directories', false)
+  .parse()
+  .opts<{
+    seed: number;
+    minutes: number;
+    model: string;
+    workers: number;
+    epochs?: number;
+    folds?: number;
+    reference?: string;
+    keep: boolean;
+  }>();
+const { seed, minutes, workers } = flags;
 const chance = new Chance(seed);
 const say = (text: string): boolean => process.stdout.write(`${text}\n`);
 const scratch = mkdtempSync(join(tmpdir(), 'atelier-chaos-'));
@@ -77,7 +87,7 @@ async function freePort(): Promise<number> {
 const training = (epochs: number): string[] =>
   ['--model', flags.model, '--epochs', String(epochs), '--seed', String(seed), '--quiet'].concat([
     ...['--checkpoint-steps', String(CHECKPOINT_STEPS)],
-    ...(flags.folds === undefined ? [] : ['--folds', flags.folds]),
+    ...(flags.folds === undefined ? [] : ['--folds', String(flags.folds)]),
   ]);
 
 /** A run that nobody disturbs, on as many local workers. */
@@ -91,7 +101,7 @@ async function undisturbed(epochs: number, name: string): Promise<Summary> {
 
 /** Epochs that take about the time that was asked for. */
 async function chooseEpochs(): Promise<number> {
-  if (flags.epochs !== undefined) return Number(flags.epochs);
+  if (flags.epochs !== undefined) return flags.epochs;
   const { trials } = await undisturbed(2, 'calibration');
   const seconds = trials[0]?.epochs.at(-1)?.seconds ?? 1;
   return Math.max(2, Math.round((minutes * 60 * DISTURBED_SPEED) / seconds));

@@ -1,32 +1,29 @@
-/** `npm run simulate -- [--seeds N] [--first N] [--seed N] [--mutate NAME]`: simulated clusters, one for each seed. */
-import { parseArgs } from 'node:util';
+/** `npm run simulate -- --help`: simulated clusters, one for each seed. */
 import { performance } from 'node:perf_hooks';
+import { Command, Option } from 'commander';
+import { integer } from '../support/integer.js';
 import { mutations } from './mutations.js';
 import { simulate } from './simulate.js';
 
 const say = (text: string): boolean => process.stdout.write(`${text}\n`);
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '1000' },
-    first: { type: 'string', default: '1' },
-    seed: { type: 'string' },
-    mutate: { type: 'string' },
-  },
-});
+const values = new Command('simulate')
+  .description('Trains on simulated clusters with faults, one for each seed, and compares the weights.')
+  .addOption(new Option('--seeds <n>', 'how many').argParser(integer).default(10_000))
+  .addOption(new Option('--first <seed>', 'the first of them').argParser(integer).default(1))
+  .addOption(new Option('--seed <seed>', 'this one alone, with all that happens').argParser(integer))
+  .addOption(
+    new Option('--mutate <bug>', 'plants a bug, which has to be found').choices(Object.keys(mutations)),
+  )
+  .parse()
+  .opts<{ seeds: number; first: number; seed?: number; mutate?: string }>();
 
 const single = values.seed !== undefined;
-const first = Number(values.seed ?? values.first);
-const count = single ? 1 : Number(values.seeds);
-if (!Number.isSafeInteger(first) || !Number.isSafeInteger(count))
-  throw new Error('--seed, --seeds and --first are integers');
+const first = values.seed ?? values.first;
+const count = single ? 1 : values.seeds;
 
 let undo = (): void => undefined;
-if (values.mutate !== undefined) {
-  const mutate = mutations[values.mutate];
-  if (mutate === undefined) throw new Error(`--mutate is one of ${Object.keys(mutations).join(', ')}`);
-  undo = mutate();
-}
+if (values.mutate !== undefined) undo = mutations[values.mutate]?.() ?? undo;
 
 const startedAt = performance.now();
 const faults = new Map<string, number>();
