@@ -1,4 +1,3 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { WorkerStatus } from '../shared/api.js';
 import type { Clock } from '../shared/clock.js';
@@ -7,33 +6,23 @@ import { Counts } from '../shared/counts.js';
 import { AtelierError, assertNever, invariant } from '../shared/errors.js';
 import type { ExchangeHost, LeftGradients } from '../shared/exchange.js';
 import { CloseCode, LEASE_TIMEOUT_MS, MAX_WORKERS, READY_TIMEOUT_MS } from '../shared/protocol/limits.js';
-import type {
-  PartialMessage,
-  Received,
-  RunSpec,
-  SessionCredential,
-  WorkerReport,
-} from '../shared/protocol/messages.js';
+import type { PartialMessage, Received, RunSpec, WorkerReport } from '../shared/protocol/messages.js';
 import type { Range } from '../shared/tree.js';
 import type { ClusterFigures, LeaveReason, WorkerFigures } from './cluster-figures.js';
 import type { Place } from './gradient-buffers.js';
+import { LostWorkers } from './lost-workers.js';
 import { RateMeter } from './rate-meter.js';
 import type { HeldFrame } from './round-frames.js';
 import { RowServer, type RowSource } from './row-server.js';
 import { Scheduler, type JobRound, type LeaseCounts } from './scheduler.js';
 import type { Hello, Session, SessionListener, WorkerMessage } from './session.js';
+import { SessionCredentials } from './session-credentials.js';
 import type { Trace } from './trace.js';
 import { Traffic } from './traffic.js';
 import type { Verdict } from './trial.js';
 
 /** How often the cluster looks for workers that owe answers for too long. */
 const WATCH_INTERVAL_MS = 5_000;
-/** Workers that are remembered after their connection broke. */
-const MAX_REMEMBERED = 4_096;
-/** Workers that are shown as lost, and for how long. */
-const MAX_LOST = 64;
-const LOST_SHOWN_MS = 5 * 60_000;
-
 /** Then they begin anew: a lease number has 32 bits. */
 const MAX_LEASE_NUMBERS = 2 ** 32;
 
@@ -121,12 +110,6 @@ interface Member {
   gradients: LeftGradients | null;
 }
 
-/** A worker that once was here, and may come back. */
-interface Remembered {
-  readonly secretHash: Buffer;
-  epoch: number;
-}
-
 export interface ClusterCounts {
   workersLost: number;
   reconnects: number;
@@ -142,9 +125,8 @@ export class Cluster implements SessionListener {
   private readonly scheduler = new Scheduler();
   private readonly members = new Map<number, Member>();
   private readonly tenants = new Map<number, Tenant>();
-  private readonly remembered = new Map<number, Remembered>();
+  private readonly credentials = new SessionCredentials();
   private readonly held = new Set<number>();
-  private nextWorker = 0;
   private nextRun = 0;
   private nextLease = 0;
   private closedReason: string | undefined;
@@ -155,8 +137,7 @@ export class Cluster implements SessionListener {
   readonly trace: Trace | null;
   private joins = 0;
   private readonly leaves = new Counts<LeaveReason>();
-  /** Those whose connection broke, by number, longest ago first. */
-  private readonly lost = new Map<number, { readonly member: Member; readonly at: number }>();
+  private readonly lost = new LostWorkers<Member>();
 
   /**
    * @param exchange for workers of this host; without it everything is sent
@@ -262,7 +243,7 @@ export class Cluster implements SessionListener {
         rowsPerSecond: Math.round(rows.perSecond(now)),
       };
     });
-    const gone = this.lostAt(now).map(({ member: { worker }, at }): WorkerStatus => {
+    const gone = this.lost.shownAt(now).map(({ member: { worker }, at }): WorkerStatus => {
       const heartbeatAgeSeconds = Math.round((now - at) / 1000);
       const nothing = { busySlots: 0, leases: 0, rowsPerSecond: 0 };
       return { ...shownOf(worker), state: 'lost', heartbeatAgeSeconds, ...nothing };
@@ -285,7 +266,7 @@ export class Cluster implements SessionListener {
     const now = this.clock.now();
     const members = [...this.members.values()];
     const here = members.map((member) => this.figuresOf(member));
-    const gone = this.lostAt(now).map(({ member }) => ({
+    const gone = this.lost.shownAt(now).map(({ member }) => ({
       ...this.figuresOf(member),
       ...{ state: 'lost', owedUnits: 0, bufferedBytes: 0, report: null },
     })) satisfies WorkerFigures[];
@@ -379,15 +360,14 @@ export class Cluster implements SessionListener {
   greeted(session: Session, hello: Hello): ReturnType<SessionListener['greeted']> {
     if (this.closedReason !== undefined) return { refused: this.closedReason };
     if (this.members.size >= MAX_WORKERS) return { refused: `${MAX_WORKERS} workers are enough` };
-    const known = this.recognize(hello.credential);
-    const number = known?.worker ?? this.nextWorker++;
+    const { credential, resumed } = this.credentials.renew(hello.credential, (each) =>
+      this.members.has(each),
+    );
+    const number = credential.worker;
     // Its old connection may not have noticed yet that it is dead.
     this.members.get(number)?.session.close(CloseCode.superseded, 'the worker has a newer connection');
-    const epoch = (known?.epoch ?? 0) + 1;
-    const secret = randomBytes(32).toString('hex');
-    this.remember(number, epoch, secret);
-    if (known !== undefined) this.counts.reconnects++;
-    const worker: Worker = { number, hello, resumed: known !== undefined };
+    if (resumed) this.counts.reconnects++;
+    const worker: Worker = { number, hello, resumed };
     this.members.set(number, {
       ...{
         worker,
@@ -401,10 +381,11 @@ export class Cluster implements SessionListener {
       rows: new RateMeter(this.clock.now()),
     });
     this.joins++;
-    this.found(worker);
+    // A process that was started again has its name, not its number.
+    this.lost.found((other, lost) => other === number || lost.worker.hello.name === hello.name);
     const isHere = session.address !== null && LOOPBACK.test(session.address);
     const exchange = isHere ? (this.exchange?.offer ?? null) : null;
-    return { credential: { worker: number, epoch, secret }, resumed: worker.resumed, exchange };
+    return { credential, resumed, exchange };
   }
 
   joined(session: Session): void {
@@ -505,7 +486,7 @@ export class Cluster implements SessionListener {
 
   private onExchange(member: Member): void {
     const { number } = member.worker;
-    const epoch = this.remembered.get(number)?.epoch;
+    const epoch = this.credentials.epochOf(number);
     if (this.exchange === null || epoch === undefined || member.gradients !== null) {
       throw new AtelierError('protocol', 'an exchange that was not offered');
     }
@@ -640,24 +621,6 @@ export class Cluster implements SessionListener {
       this.members.size === 0 ? undefined : this.clock.after(WATCH_INTERVAL_MS, () => this.watch());
   }
 
-  private recognize(credential: SessionCredential | null): { worker: number; epoch: number } | undefined {
-    if (credential === null) return undefined;
-    const known = this.remembered.get(credential.worker);
-    if (known === undefined || !timingSafeEqual(known.secretHash, hashOf(credential.secret)))
-      return undefined;
-    return { worker: credential.worker, epoch: known.epoch };
-  }
-
-  private remember(worker: number, epoch: number, secret: string): void {
-    this.remembered.delete(worker);
-    this.remembered.set(worker, { secretHash: hashOf(secret), epoch });
-    for (const [oldest] of this.remembered) {
-      if (this.remembered.size <= MAX_REMEMBERED) break;
-      if (!this.members.has(oldest)) this.remembered.delete(oldest);
-      else break;
-    }
-  }
-
   /** A worker has gone: counted, and shown as lost unless it was asked to go or sent away. */
   private rememberLoss(member: Member): void {
     const { worker, session, leaving } = member;
@@ -665,22 +628,7 @@ export class Cluster implements SessionListener {
     const reason = leaving !== null ? 'asked' : byCode;
     this.leaves.add(reason);
     if (reason !== 'lost' && reason !== 'timeout') return;
-    this.lost.set(worker.number, { member, at: this.clock.now() });
-    const [oldest] = this.lost.keys();
-    if (this.lost.size > MAX_LOST && oldest !== undefined) this.lost.delete(oldest);
-  }
-
-  /** Those who are shown as lost. */
-  private lostAt(now: number): readonly { readonly member: Member; readonly at: number }[] {
-    for (const [number, { at }] of this.lost) if (now - at > LOST_SHOWN_MS) this.lost.delete(number);
-    return [...this.lost.values()];
-  }
-
-  /** A worker is here, again or in another's place: a restarted process has its name, not its number. */
-  private found({ number, hello }: Worker): void {
-    for (const [other, { member }] of this.lost) {
-      if (other === number || member.worker.hello.name === hello.name) this.lost.delete(other);
-    }
+    this.lost.add(worker.number, member, this.clock.now());
   }
 
   /** @param only of this run; null: of all */
@@ -711,5 +659,3 @@ const shownOf = ({
 
 /** The jobs of a run lie beside each other. */
 const jobOf = (run: number, trial: number): number => run * MAX_TRIALS + trial;
-
-const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest();
