@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { Logger } from 'pino';
-import type { RunObserver } from '../coordinator/run.js';
+import type { RunObserver } from '../coordinator/run-observer.js';
 import { leaseName } from '../shared/lease-name.js';
 import type { SessionLog } from '../worker/session.js';
 

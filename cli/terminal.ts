@@ -2,7 +2,7 @@ import cliProgress from 'cli-progress';
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import type { Worker } from '../coordinator/cluster.js';
-import type { RunObserver } from '../coordinator/run.js';
+import type { RunObserver } from '../coordinator/run-observer.js';
 import type { StepProgress } from '../coordinator/trial.js';
 import type { RunConfig } from '../shared/config.js';
 import type { AtelierError } from '../shared/errors.js';

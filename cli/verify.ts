@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ReplayCheck, readRecord } from '../coordinator/replay-check.js';
-import { observeAll } from '../coordinator/run.js';
+import { observeAll } from '../coordinator/run-observer.js';
 import { RunDirectory } from '../coordinator/run-directory.js';
 import { ClusterConfig } from '../shared/config.js';
 import { ExitCode } from '../shared/errors.js';

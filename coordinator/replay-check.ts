@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { AtelierError } from '../shared/errors.js';
 import { EpochRecord, type Summary } from '../shared/summary.js';
 import type { RunDirectory } from './run-directory.js';
-import type { RunObserver } from './run.js';
+import type { RunObserver } from './run-observer.js';
 import { StepLog } from './step-log.js';
 import type { TrialPlan } from './trial-plan.js';
 import type { TrialState } from './trial.js';

@@ -16,17 +16,18 @@ import {
 import { SUMMARY_SCHEMA_VERSION, type EpochRecord, type Summary } from '../shared/summary.js';
 import type { Range } from '../shared/tree.js';
 import { wireOf } from '../shared/wire.js';
-import type { CheckpointStore, WrittenCheckpoint } from './checkpoint-store.js';
+import type { CheckpointStore } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import type { Place } from './gradient-buffers.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
 import { RoundFrames, type HeldFrame } from './round-frames.js';
+import type { LeasedUnits, RunObserver } from './run-observer.js';
 import type { RunFigures, TrialFigures, TrialStatus } from './run-figures.js';
 import type { LeaseCounts } from './scheduler.js';
 import type { StepLog } from './step-log.js';
-import { StepTimer, type StepTimes } from './step-timer.js';
+import { StepTimer } from './step-timer.js';
 import type { Round, StepProgress, Trial, TrialEffect, TrialState, Verdict } from './trial.js';
 import { EVALUATION_ROWS, type TrialPlan } from './trial-plan.js';
 
@@ -34,64 +35,6 @@ import { EVALUATION_ROWS, type TrialPlan } from './trial-plan.js';
 const MAX_WARNINGS = 100;
 /** How often workers may fail at the same round before the run does. */
 const MAX_FAILURES = 3;
-
-/** Who watches a run: the terminal, metrics. Every method is called synchronously and must not throw. */
-export interface RunObserver {
-  workerJoined(worker: Worker): void;
-  workerLeft(worker: Worker, reason: string): void;
-  warned(source: string, message: string): void;
-  /** The run has the workers it wanted and goes on. */
-  started(workers: number, slots: number): void;
-  /** The run has fewer workers than it needs, and waits. */
-  waiting(workers: number, wanted: number): void;
-  stepped(progress: StepProgress, imagesPerSecond: number, times: StepTimes): void;
-  evaluating(trial: number, split: 'validation' | 'test'): void;
-  /** @param weights parameters, then non-trainable state; the trial goes on with them: copy what is kept */
-  epochEnded(trial: number, record: EpochRecord, weights: Float32Array): void;
-  trialEnded(trial: number, error: AtelierError | null): void;
-  checkpointed(trial: number, written: WrittenCheckpoint): void;
-  /** Many times a step; for logs. */
-  leased?(worker: Worker, units: LeasedUnits): void;
-  answered?(worker: Worker, units: LeasedUnits, verdict: Verdict): void;
-}
-
-/** Units of a round, and the lease by which a worker has them. */
-export interface LeasedUnits {
-  readonly trial: number;
-  readonly round: number;
-  /** From 1, of the trial and of the epoch; null: an evaluation, or a round that is over. */
-  readonly epoch: number | null;
-  readonly step: number | null;
-  /** As `leaseName` calls it. */
-  readonly lease: string;
-  readonly units: Range;
-}
-
-/** Tells several observers, one after the other, what each of them wants to know. */
-export function observeAll(observers: readonly Partial<RunObserver>[]): RunObserver {
-  const tell =
-    <Name extends keyof RunObserver>(name: Name) =>
-    (...args: Parameters<Required<RunObserver>[Name]>): void => {
-      for (const observer of observers) {
-        (observer[name] as ((...all: typeof args) => void) | undefined)?.apply(observer, args);
-      }
-    };
-  return {
-    workerJoined: tell('workerJoined'),
-    workerLeft: tell('workerLeft'),
-    warned: tell('warned'),
-    started: tell('started'),
-    waiting: tell('waiting'),
-    stepped: tell('stepped'),
-    evaluating: tell('evaluating'),
-    epochEnded: tell('epochEnded'),
-    trialEnded: tell('trialEnded'),
-    checkpointed: tell('checkpointed'),
-    // Where nobody wants to hear of every lease, nothing is said.
-    ...(observers.some(({ leased }) => leased !== undefined) ? { leased: tell('leased') } : {}),
-    ...(observers.some(({ answered }) => answered !== undefined) ? { answered: tell('answered') } : {}),
-  };
-}
 
 /** What a run writes; a `RunDirectory`, or what a test puts in its place. */
 export interface RunJournal {

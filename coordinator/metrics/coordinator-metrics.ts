@@ -12,7 +12,7 @@ import {
 } from '../../shared/metrics/metrics.js';
 import type { Cluster } from '../cluster.js';
 import type { RunFigures } from '../run-figures.js';
-import type { RunObserver } from '../run.js';
+import type { RunObserver } from '../run-observer.js';
 import type { LoginRefusal } from '../security/admission.js';
 import type { StepTimes } from '../step-timer.js';
 import { CLUSTER_METRICS, type ShownCluster } from './cluster-metrics.js';

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { messageOf } from '../../shared/errors.js';
 import type { TensorLayout } from '../../shared/layout.js';
-import type { RunObserver } from '../run.js';
+import type { RunObserver } from '../run-observer.js';
 import { TensorBoardWriter } from './event-file.js';
 
 export interface TensorBoardOptions {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { loadMaterial, runOnCluster } from '../../cli/run-on-cluster.js';
 import type { SecurityFlags } from '../../cli/security.js';
 import { Terminal } from '../../cli/terminal.js';
-import { observeAll, type RunObserver } from '../../coordinator/run.js';
+import { observeAll, type RunObserver } from '../../coordinator/run-observer.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
 import { parseRunConfig, type RunConfig } from '../../shared/config.js';
 import { AtelierError } from '../../shared/errors.js';

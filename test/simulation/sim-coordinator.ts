@@ -1,7 +1,8 @@
 import { Cluster } from '../../coordinator/cluster.js';
 import { findResumption } from '../../coordinator/resumption.js';
 import { RunDirectory } from '../../coordinator/run-directory.js';
-import { Run, type Resumption, type RunEnd, type RunObserver } from '../../coordinator/run.js';
+import { Run, type Resumption, type RunEnd } from '../../coordinator/run.js';
+import type { RunObserver } from '../../coordinator/run-observer.js';
 import { Session } from '../../coordinator/session.js';
 import { AtelierError } from '../../shared/errors.js';
 import type { Summary } from '../../shared/summary.js';

@@ -1,4 +1,4 @@
-import type { RunObserver } from '../../coordinator/run.js';
+import type { RunObserver } from '../../coordinator/run-observer.js';
 
 /** An observer that looks away. */
 export const IGNORE_ALL: RunObserver = {

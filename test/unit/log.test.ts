@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { openLog, runLog, type Log } from '../../cli/log.js';
-import { observeAll } from '../../coordinator/run.js';
+import { observeAll } from '../../coordinator/run-observer.js';
 
 function logTo(level: Log['level']): { log: Log; lines: Record<string, unknown>[] } {
   const lines: Record<string, unknown>[] = [];
