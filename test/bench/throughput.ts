@@ -90,6 +90,10 @@ const FIELD: Record<string, Train> = {
   ...(python === undefined ? {} : { 'PyTorch DDP': peer('torch'), 'TensorFlow MWMS': peer('tensorflow') }),
 };
 const names = [...Object.keys(FIELD), 'roofline'];
+/** With everything that the page compares. */
+const isWhole = python !== undefined && only === undefined;
+if (!isWhole)
+  process.stderr.write('without ATELIER_PEERS, or with some cells alone, the page is only shown\n');
 
 async function cell(model: string, batch: number, steps: number, warm: number): Promise<number[]> {
   const rates = new Map<string, number[]>(names.map((name) => [name, []]));
@@ -157,7 +161,7 @@ ${head}
 |---|${'---|'.repeat(names.length + 2)}
 ${lines.join('\n')}
 `;
-if (only === undefined) {
+if (isWhole) {
   publish('throughput', page);
   writeFileSync(
     join(PROJECT_ROOT, 'test', 'bench', 'results', 'throughput.svg'),
