@@ -18,7 +18,13 @@ export default defineConfig({
     maxWorkers: 2,
     maxConcurrency: 2,
     reporters: ['default', './dist/test/support/count-reporter.js'],
-    env: { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '1', TF_CPP_MIN_LOG_LEVEL: '3' },
+    // As worker/tensorflow-settings.ts has it for one slot.
+    env: {
+      TF_NUM_INTRAOP_THREADS: '1',
+      TF_NUM_INTEROP_THREADS: '1',
+      TF_ENABLE_ONEDNN_OPTS: '1',
+      TF_CPP_MIN_LOG_LEVEL: '3',
+    },
     projects: [
       group('unit', 0, 20_000),
       group('simulation', 1, 120_000),

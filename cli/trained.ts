@@ -6,6 +6,7 @@ import { readExportedModel } from '../shared/models/exported-model.js';
 import { chooseTrial, modelFolder, readRun, type RunFiles } from '../results/run-files.js';
 import type { TrialSummary } from '../shared/summary.js';
 import type { NativeModel } from '../worker/native-model.js';
+import { tensorflowSettings } from '../worker/tensorflow-settings.js';
 import { parseCount } from './numbers.js';
 
 const MAX_FOLDS = 1_000;
@@ -36,14 +37,12 @@ export function openTrial(directory: string, fold: number | null): ChosenTrial {
 }
 
 /**
- * Loads native TensorFlow into this process and a model into it. One thread an op, as workers have: the bits of a
- * prediction are theirs.
+ * Loads native TensorFlow into this process and a model into it, with the workers' settings: the bits of a prediction are theirs.
  * @throws AtelierError `model`
  */
 export async function openModel(folder: string): Promise<NativeModel> {
   const exported = readExportedModel(folder);
-  process.env['TF_NUM_INTRAOP_THREADS'] ??= '1';
-  process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '3';
+  Object.assign(process.env, tensorflowSettings(1, process.env));
   const { NativeModel } = await import('../worker/native-model.js');
   return NativeModel.create(exported);
 }

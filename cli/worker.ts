@@ -7,6 +7,7 @@ import { SharedFolder } from '../worker/exchange.js';
 import { serveMetrics } from '../worker/metrics-server.js';
 import { RunWork, WorkerMemory } from '../worker/run-work.js';
 import { openSocket, WorkerSession, type SessionEnd } from '../worker/session.js';
+import { tensorflowSettings } from '../worker/tensorflow-settings.js';
 import { WorkerFigures } from '../worker/worker-figures.js';
 import { WorkerMetrics } from '../worker/worker-metrics.js';
 import { systemClock } from '../shared/clock.js';
@@ -50,13 +51,6 @@ export function addWorkerCommand(program: Command): void {
   addLogOption(command);
 }
 
-/** TensorFlow reads these once, when it is first loaded, so they are set before any slot starts. */
-function prepareTensorFlow(slots: number): void {
-  process.env['TF_NUM_INTRAOP_THREADS'] = '1';
-  process.env['TF_NUM_INTEROP_THREADS'] = String(slots);
-  process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '3';
-}
-
 async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<ExitCode> {
   const slots =
     flags.slots === undefined ? availableCores() : parseCount('--slots', flags.slots, 1, MAX_SLOTS);
@@ -72,7 +66,7 @@ async function runWorker(flags: WorkerFlags, env: NodeJS.ProcessEnv): Promise<Ex
   const managed = process.send !== undefined;
   if (managed) process.on('disconnect', () => process.exit(ExitCode.done));
 
-  prepareTensorFlow(slots);
+  Object.assign(process.env, tensorflowSettings(slots, process.env));
   const pool = new ComputePool(slots);
   const { figures, page } = await openMetrics(flags, entrance, pool);
   if (page !== null) say(`Metrics at ${page}`);

@@ -2,8 +2,7 @@
  * The only place that loads native TensorFlow. Import it in compute threads alone: the socket thread must never
  * wait for TensorFlow.
  *
- * `TF_NUM_INTRAOP_THREADS=1` must be in the process's environment before the first import: with more, the bits of
- * a result depend on the number of threads (see ARCHITECTURE.md).
+ * What tensorflow-settings.ts gives must be in the process's environment before the first import.
  */
 import './node-compatibility.js';
 import tf from '@tensorflow/tfjs-node';

@@ -4,6 +4,7 @@
 import { join } from 'node:path';
 import { PROJECT_ROOT } from '../../shared/version.js';
 import { ComputePool } from '../../worker/compute-pool.js';
+import { tensorflowSettings } from '../../worker/tensorflow-settings.js';
 import { Contestant } from './contestant.js';
 import { circumstances, publish } from './results.js';
 
@@ -13,7 +14,6 @@ const AUGMENTATIONS = ['none', 'study', 'strong'] as const;
 const ROWS = 32;
 const ROUNDS = 15;
 const SECONDS = 1;
-const ONE_THREAD = { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '1', TF_CPP_MIN_LOG_LEVEL: '3' };
 
 const contestantFile = join(PROJECT_ROOT, 'dist', 'test', 'bench', 'step-contestant.js');
 
@@ -25,7 +25,7 @@ async function rates(model: string): Promise<number[]> {
         augment,
         process.execPath,
         [contestantFile, 'compiled', model, String(ROWS), '1', augment],
-        ONE_THREAD,
+        tensorflowSettings(1, process.env),
       ),
   );
   const losses = await Promise.all(field.map((contestant) => contestant.ready()));

@@ -8,6 +8,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { backend } from '@tensorflow/tfjs-core';
 import { ComputePool } from '../../worker/compute-pool.js';
+import { tensorflowSettings } from '../../worker/tensorflow-settings.js';
 import { modelFixture, PLACE, TINY, TINY_IMAGE } from '../support/model-fixture.js';
 import { circumstances, publish } from './results.js';
 
@@ -19,9 +20,7 @@ const TRAIN_ROWS = 1_000;
 const STEPS_PER_KILL = 400;
 const SAMPLES = 40;
 
-process.env['TF_NUM_INTRAOP_THREADS'] = '1';
-process.env['TF_NUM_INTEROP_THREADS'] = String(SLOTS);
-process.env['TF_CPP_MIN_LOG_LEVEL'] = '3';
+Object.assign(process.env, tensorflowSettings(SLOTS, process.env));
 (backend() as { firstUse?: boolean }).firstUse = false;
 
 // Memory is read after a collection, here and in the threads, which start later: garbage would hide a leak, or look like one.

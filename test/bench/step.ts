@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { locateDataset } from '../../shared/dataset/load.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
 import { ComputePool } from '../../worker/compute-pool.js';
+import { tensorflowSettings } from '../../worker/tensorflow-settings.js';
 import { availableCores } from '../../cli/numbers.js';
 import { Contestant } from './contestant.js';
 import { circumstances, publish } from './results.js';
@@ -28,9 +29,8 @@ const ours = (
   inter: string,
 ): Contestant =>
   new Contestant(mode, process.execPath, [contestantFile, mode, model, String(rows), String(slots)], {
+    ...tensorflowSettings(Number(inter), process.env),
     TF_NUM_INTRAOP_THREADS: intra,
-    TF_NUM_INTEROP_THREADS: inter,
-    TF_CPP_MIN_LOG_LEVEL: '3',
   });
 
 function contestants(model: string, rows: number): Contestant[] {

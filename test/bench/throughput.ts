@@ -12,6 +12,7 @@ import { promisify } from 'node:util';
 import { locateDataset } from '../../shared/dataset/load.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
 import { ComputePool } from '../../worker/compute-pool.js';
+import { tensorflowSettings } from '../../worker/tensorflow-settings.js';
 import { Contestant } from './contestant.js';
 import { circumstances, publish } from './results.js';
 import type { TrainingTimes } from './step-times.js';
@@ -108,12 +109,11 @@ async function cell(model: string, batch: number, steps: number, warm: number): 
       rates.get(name)?.push((batch * steps) / seconds);
     }
     const args = ['slots', model, String(batch / 2), '2', 'none', '2'];
-    const threads = { TF_NUM_INTRAOP_THREADS: '1', TF_NUM_INTEROP_THREADS: '2', TF_CPP_MIN_LOG_LEVEL: '3' };
     const roofline = new Contestant(
       'roofline',
       process.execPath,
       [file('step-contestant.js'), ...args],
-      threads,
+      tensorflowSettings(2, process.env),
     );
     await roofline.ready();
     await roofline.measure(ROOFLINE_SECONDS / 4);

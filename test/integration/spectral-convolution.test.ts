@@ -121,7 +121,7 @@ describe('a spectral convolution', () => {
     }
   });
 
-  test('and its gradient by the input are no further from it than half as far again as the direct ones', () => {
+  test('and its gradient by the input are nearer to it than the direct ones, which add more numbers up', () => {
     const shape = { rows: 8, height: same(14, 14), width: same(14, 14), channels: 16, filters: 32 };
     const given = signals(shape);
     const exact = byDefinition(shape, given);
@@ -129,7 +129,7 @@ describe('a spectral convolution', () => {
     const direct = computed(shape, given, (x, w) => tf.conv2d(x, w, 1, 'same'));
     for (const name of ['y', 'dx'] as const) {
       expect(relativeError(spectral[name], exact[name]), name).toBeLessThan(
-        1.5 * relativeError(direct[name], exact[name]),
+        relativeError(direct[name], exact[name]),
       );
     }
   });

@@ -9,6 +9,7 @@ import time
 
 started = time.perf_counter()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as Atelier: else only where the processor has AVX-512 VNNI and the like
 
 import numpy as np
 import tensorflow as tf

@@ -17,6 +17,7 @@ images, labels = fashion_mnist()
 
 def keras_step():
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as Atelier: else only where the processor has AVX-512 VNNI and the like
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -42,6 +42,7 @@ def torch_worker():
 
 
 def tensorflow_worker():
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as Atelier: else only where the processor has AVX-512 VNNI and the like
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
