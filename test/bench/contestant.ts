@@ -2,7 +2,15 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface, type Interface } from 'node:readline';
 
-/** A process that measures on demand; see step-contestant.ts for what it says. */
+/** What was measured at a time. */
+export interface Measured {
+  readonly rows: number;
+  readonly seconds: number;
+  /** NaN where it is not said. */
+  readonly loss: number;
+}
+
+/** A process that measures on demand; see step-contestant.ts and throughput-contestant.ts for what it says. */
 export class Contestant {
   readonly name: string;
   private readonly child: ChildProcessWithoutNullStreams;
@@ -23,11 +31,17 @@ export class Contestant {
     return Number((await this.answer('ready'))[0]);
   }
 
-  /** Measures once and keeps the rate. */
-  async measure(seconds: number): Promise<void> {
-    this.child.stdin.write(`run ${seconds}\n`);
-    const [rows, took] = (await this.answer('result')).map(Number);
-    this.rates.push((rows ?? Number.NaN) / (took ?? Number.NaN));
+  /**
+   * Measures once and keeps the rate.
+   * @param amount seconds or steps, whichever it takes
+   */
+  async measure(amount: number): Promise<Measured> {
+    this.child.stdin.write(`run ${amount}\n`);
+    const [rows = Number.NaN, seconds = Number.NaN, loss = Number.NaN] = (await this.answer('result')).map(
+      Number,
+    );
+    this.rates.push(rows / seconds);
+    return { rows, seconds, loss };
   }
 
   get median(): number {

@@ -2,45 +2,45 @@
  * `npm run bench -- throughput`: images/s of whole training on two cores, Atelier with two workers of one slot and with
  * one worker of two, alternating with the roofline: the same slots computing the same gradients, with new weights for every
  * step, that go nowhere. With ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's
- * MultiWorkerMirroredStrategy take part. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a
- * training that does not learn as the others do ends the benchmark. Takes 50 minutes.
+ * MultiWorkerMirroredStrategy take part. All of a cell are started and warm before the first is timed, and wait while another one's turn is. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a
+ * training that does not learn as the others do ends the benchmark. Takes half an hour.
  */
-import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { locateDataset } from '../../shared/dataset/load.js';
 import { PROJECT_ROOT } from '../../shared/version.js';
 import { ComputePool } from '../../worker/compute-pool.js';
 import { tensorflowSettings } from '../../worker/tensorflow-settings.js';
-import { Contestant } from './contestant.js';
+import { Contestant, type Measured } from './contestant.js';
 import { circumstances, publish } from './results.js';
-import type { TrainingTimes } from './step-times.js';
 import { throughputChart, type ThroughputCell } from './throughput-chart.js';
 import { median } from './train-here.js';
 
 const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 5);
+/** Turns of each in a round. With six of them its own comes again before workers take a held coordinator for dead. */
+const TURNS = 3;
+const TURN_SECONDS = 1.5;
+/** Steps by which it is found how many a turn has. */
+const TRIAL_STEPS = 20;
 /** Steps before the peers are timed. */
 const PEERS_WARM = 50;
-const ROOFLINE_SECONDS = 2;
 /**
- * Model, batch, steps timed (some three seconds of each), steps before: V8 compiles what is run twice a step for good only after
- * a thousand of them, and what runs seldom, between long steps, needs as many. The end of an epoch (each 235 steps of 256 rows, 938 of 64) is not among those timed.
+ * Model, batch, steps before: V8 compiles what is run twice a step for good only after a thousand of them, and what runs seldom,
+ * between long steps, needs as many.
  */
 const CELLS = [
-  ['lenet', 64, 400, 1_200],
-  ['lenet', 256, 150, 1_200],
-  ['cnn', 64, 150, 1_000],
-  ['cnn', 256, 80, 1_060],
-  ['dense', 64, 300, 1_200],
-  ['dense', 256, 200, 1_200],
+  ['lenet', 64, 1_200],
+  ['lenet', 256, 1_200],
+  ['cnn', 64, 1_000],
+  ['cnn', 256, 1_060],
+  ['dense', 64, 1_200],
+  ['dense', 256, 1_200],
 ] as const;
 /** What some of them alone give is only shown. */
 const only = process.env['ATELIER_BENCH_CELLS']?.split(',');
 /** After these steps the loss is below so much of what it was at first. */
 const LEARNT = 0.9;
 
-const run = promisify(execFile);
 const file = (name: string): string => join(PROJECT_ROOT, 'dist', 'test', 'bench', name);
 const python = process.env['ATELIER_PEERS'];
 const peerScript = join(PROJECT_ROOT, 'test', 'bench', 'peers', 'train_peer.py');
@@ -52,78 +52,127 @@ const peerEnv = (): NodeJS.ProcessEnv => ({
 });
 let nextPort = 41_000;
 
-type Train = (model: string, batch: number, steps: number, warm: number) => Promise<TrainingTimes>;
+/** One way to train: its processes, the first of which answers for them. */
+class Way {
+  readonly name: string;
+  private readonly processes: readonly Contestant[];
+  private readonly isTimed: boolean;
+  private amount = TURN_SECONDS;
+  firstLoss = Number.NaN;
+  lastLoss = Number.NaN;
+
+  /** @param isTimed it runs for seconds, not steps */
+  constructor(name: string, processes: readonly Contestant[], isTimed = false) {
+    [this.name, this.processes, this.isTimed] = [name, processes, isTimed];
+  }
+
+  /** Warms up, and finds how many steps it does in a turn. */
+  async ready(batch: number): Promise<void> {
+    const [loss] = await Promise.all(this.processes.map((process) => process.ready()));
+    this.firstLoss = loss ?? Number.NaN;
+    if (this.isTimed) await this.turn();
+    else {
+      this.amount = TRIAL_STEPS;
+      const { rows, seconds } = await this.turn();
+      this.amount = Math.max(1, Math.round((TURN_SECONDS * rows) / seconds / batch));
+    }
+  }
+
+  async turn(): Promise<Measured> {
+    const [measured] = await Promise.all(this.processes.map((process) => process.measure(this.amount)));
+    if (measured === undefined) throw new Error(`${this.name} has no process`);
+    this.lastLoss = measured.loss;
+    return measured;
+  }
+
+  /** @throws Error when it does not learn */
+  checkLearnt(cell: string): void {
+    if (this.isTimed || this.lastLoss < LEARNT * this.firstLoss) return;
+    throw new Error(`${this.name}, ${cell}: does not learn, loss ${this.firstLoss} to ${this.lastLoss}`);
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.processes.map((process) => process.end()));
+  }
+}
+
+type Start = (name: string, model: string, batch: number, warm: number) => Way;
 
 const atelier =
-  (workers: number, slots: number, memory: 'memory' | 'sockets' = 'memory'): Train =>
-  async (model, batch, steps, warm) => {
-    const args = [model, ...[batch, workers, slots, warm, steps].map(String), memory];
-    const { stdout } = await run(process.execPath, [file('throughput-contestant.js'), ...args]);
-    return JSON.parse(stdout) as TrainingTimes;
+  (workers: number, slots: number, memory: 'memory' | 'sockets' = 'memory'): Start =>
+  (name, model, batch, warm) => {
+    const args = [model, ...[batch, workers, slots, warm].map(String), memory];
+    const script = file('throughput-contestant.js');
+    return new Way(name, [new Contestant(name, process.execPath, [script, ...args], {})]);
   };
 
 /** Two processes of a peer; the first one answers. */
 const peer =
-  (framework: 'torch' | 'tensorflow'): Train =>
-  async (model, batch, steps) => {
+  (framework: 'torch' | 'tensorflow'): Start =>
+  (name, model, batch) => {
     const ports = [nextPort++, nextPort++];
     const worker = ports.map((port) => `127.0.0.1:${port}`);
-    const args = [peerScript, framework, model, ...[batch / 2, PEERS_WARM, steps].map(String)];
-    const [first] = await Promise.all(
-      worker.map((_, index) =>
-        run(python ?? '', args, {
-          env: {
-            ...peerEnv(),
-            ...{ RANK: String(index), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1' },
-            MASTER_PORT: String(ports[0]),
-            TF_CONFIG: JSON.stringify({ cluster: { worker }, task: { type: 'worker', index } }),
-          },
-        }),
-      ),
+    const args = [peerScript, framework, model, String(batch / 2), String(PEERS_WARM)];
+    const env = (index: number): NodeJS.ProcessEnv => ({
+      ...peerEnv(),
+      ...{ RANK: String(index), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1' },
+      MASTER_PORT: String(ports[0]),
+      TF_CONFIG: JSON.stringify({ cluster: { worker }, task: { type: 'worker', index } }),
+    });
+    return new Way(
+      name,
+      worker.map((_, index) => new Contestant(name, python ?? '', args, env(index))),
     );
-    return JSON.parse(first?.stdout.trim().split('\n').at(-1) ?? '') as TrainingTimes;
   };
 
-const FIELD: Record<string, Train> = {
+const roofline: Start = (name, model, batch) => {
+  const args = ['slots', model, String(batch / 2), '2', 'none', '2'];
+  const threads = tensorflowSettings(2, process.env);
+  return new Way(
+    name,
+    [new Contestant(name, process.execPath, [file('step-contestant.js'), ...args], threads)],
+    true,
+  );
+};
+
+const WAYS: Record<string, Start> = {
   'Atelier, 2 workers x 1 slot': atelier(2, 1),
   'Atelier, 1 worker x 2 slots': atelier(1, 2),
   'Atelier, 2 workers x 1 slot, through sockets': atelier(2, 1, 'sockets'),
   ...(python === undefined ? {} : { 'PyTorch DDP': peer('torch'), 'TensorFlow MWMS': peer('tensorflow') }),
+  roofline,
 };
-const names = [...Object.keys(FIELD), 'roofline'];
+const names = Object.keys(WAYS);
 /** With everything that the page compares. */
 const isWhole = python !== undefined && only === undefined;
 if (!isWhole)
   process.stderr.write('without ATELIER_PEERS, or with some cells alone, the page is only shown\n');
 
-async function cell(model: string, batch: number, steps: number, warm: number): Promise<number[]> {
-  const rates = new Map<string, number[]>(names.map((name) => [name, []]));
-  const losses = new Map<string, number>();
-  for (let round = 0; round < ROUNDS; round++) {
-    for (const [name, train] of Object.entries(FIELD)) {
-      const { seconds, firstLoss, lastLoss } = await train(model, batch, steps, warm);
-      if (!(lastLoss < LEARNT * firstLoss)) {
-        throw new Error(`${name}, ${model} ${batch}: does not learn, loss ${firstLoss} to ${lastLoss}`);
-      }
-      losses.set(name, lastLoss);
-      rates.get(name)?.push((batch * steps) / seconds);
-    }
-    const args = ['slots', model, String(batch / 2), '2', 'none', '2'];
-    const roofline = new Contestant(
-      'roofline',
-      process.execPath,
-      [file('step-contestant.js'), ...args],
-      tensorflowSettings(2, process.env),
-    );
-    await roofline.ready();
-    await roofline.measure(ROOFLINE_SECONDS / 4);
-    await roofline.measure(ROOFLINE_SECONDS);
-    await roofline.end();
-    rates.get('roofline')?.push(roofline.rates.at(-1) ?? Number.NaN);
+/** Images/s of each: of every round's turns together, the median of the rounds. */
+async function cell(model: string, batch: number, warm: number): Promise<number[]> {
+  const all: Way[] = [];
+  for (const [name, start] of Object.entries(WAYS)) {
+    const way = start(name, model, batch, warm);
+    await way.ready(batch);
+    all.push(way);
   }
-  const medians = names.map((name) => median(rates.get(name) ?? []));
-  const said = names.map(
-    (name, i) => `${name} ${Math.round(medians[i] ?? 0)} (loss ${losses.get(name)?.toFixed(2) ?? '-'})`,
+  const rates = all.map((): number[] => []);
+  for (let round = 0; round < ROUNDS; round++) {
+    const sums = all.map(() => ({ rows: 0, seconds: 0 }));
+    for (let turn = 0; turn < TURNS; turn++) {
+      for (const [i, way] of all.entries()) {
+        const { rows, seconds } = await way.turn();
+        const sum = sums[i];
+        if (sum !== undefined) Object.assign(sum, { rows: sum.rows + rows, seconds: sum.seconds + seconds });
+      }
+    }
+    sums.forEach(({ rows, seconds }, i) => rates[i]?.push(rows / seconds));
+  }
+  for (const way of all) way.checkLearnt(`${model} ${batch}`);
+  await Promise.all(all.map((way) => way.end()));
+  const medians = rates.map(median);
+  const said = all.map(
+    ({ name, lastLoss }, i) => `${name} ${Math.round(medians[i] ?? 0)} (loss ${lastLoss.toFixed(2)})`,
   );
   process.stderr.write(`${model} ${batch}: ${said.join(', ')}\n`);
   return medians;
@@ -135,9 +184,9 @@ await pool.close();
 const head = circumstances(tensorflow);
 const lines: string[] = [];
 const cells: ThroughputCell[] = [];
-for (const [model, batch, steps, warm] of CELLS) {
+for (const [model, batch, warm] of CELLS) {
   if (only !== undefined && !only.includes(`${model} ${batch}`)) continue;
-  const medians = await cell(model, batch, steps, warm);
+  const medians = await cell(model, batch, warm);
   const ours = Math.max(...medians.slice(0, 2));
   const peers = Math.max(...medians.slice(3, -1));
   const roofline = medians.at(-1) ?? Number.NaN;
@@ -151,8 +200,9 @@ for (const [model, batch, steps, warm] of CELLS) {
 const page = `# Whole training, images/s
 
 ${head}
-- Steady state: optimizer, sockets and all; Atelier after ${CELLS.map(([model, batch, , warm]) => `${warm} steps (${model} ${batch})`).join(', ')}, when V8
-  has compiled what a step runs, the peers after ${PEERS_WARM}. ${ROUNDS} rounds, alternating, medians. Nothing else ran.
+- Steady state: optimizer, sockets and all; Atelier after ${CELLS.map(([model, batch, warm]) => `${warm} steps (${model} ${batch})`).join(', ')}, when V8
+  has compiled what a step runs, the peers after ${PEERS_WARM}. ${ROUNDS} rounds of ${TURNS} turns of ${TURN_SECONDS} s each, alternating; medians of the rounds. Nothing else ran: who is not
+  timed is held up.
 - Global batch; two threads for computing in each: the peers have two workers of one thread. Adam.
 - Roofline: two one-thread slots computing gradients of half a batch each, with new weights for every step, which go nowhere.
 - The ratios are of the better of Atelier's first two, whose workers are on the coordinator's host and use its memory; the third sends everything.

@@ -1,9 +1,10 @@
 """One of two workers of `npm run bench -- throughput`: PyTorch DDP (gloo) or TensorFlow's MultiWorkerMirroredStrategy.
 
-Arguments: torch | tensorflow, model, rows of a batch for each worker, steps to warm up, steps to time. One thread. Worker 0
-prints one line of JSON: seconds, first and last loss (means of ten steps). torch: RANK, WORLD_SIZE, MASTER_ADDR and
-MASTER_PORT are set; tensorflow: TF_CONFIG is.
+Arguments: torch | tensorflow, model, rows of a batch for each worker, steps to warm up. One thread. Says `ready LOSS` (of the
+first steps) when it is warm, and answers each line `run STEPS` on stdin with `result ROWS SECONDS LOSS` (rows of both workers, the loss of the last steps). torch:
+RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set; tensorflow: TF_CONFIG is.
 """
+import json
 import json
 import os
 import sys
@@ -14,7 +15,8 @@ import numpy as np
 from networks import fashion_mnist, keras_network, torch_network
 
 framework, name = sys.argv[1], sys.argv[2]
-rows, warm, steps = (int(text) for text in sys.argv[3:6])
+rows, warm = int(sys.argv[3]), int(sys.argv[4])
+SETTLE_STEPS = 2
 images, labels = fashion_mnist()
 
 
@@ -77,16 +79,22 @@ def tensorflow_worker():
 
 rank, step, barrier = torch_worker() if framework == "torch" else tensorflow_worker()
 random = np.random.default_rng(rank)
-losses, started = [], 0.0
-for i in range(warm + steps):
-    if i == warm:
-        barrier()
-        started = time.perf_counter()
-    chosen = random.integers(0, len(labels), rows)
-    losses.append(step(images[chosen], labels[chosen]))
-barrier()
-seconds = time.perf_counter() - started
-if rank == 0:
-    print(json.dumps({"seconds": seconds, "firstLoss": np.mean(losses[:10]), "lastLoss": np.mean(losses[-10:])}), flush=True)
+losses = []
+
+
+def run(steps):
+    for _ in range(steps):
+        chosen = random.integers(0, len(labels), rows)
+        losses.append(step(images[chosen], labels[chosen]))
+    barrier()
+
+
+run(warm)
+print("ready", np.mean(losses[:10]), flush=True)
+for line in sys.stdin:
+    run(SETTLE_STEPS)
+    started, steps = time.perf_counter(), int(line.split()[1])
+    run(steps)
+    print("result", 2 * rows * steps, time.perf_counter() - started, np.mean(losses[-10:]), flush=True)
 # Threads of gloo that are still there when the interpreter ends were seen to abort the process.
 os._exit(0)
