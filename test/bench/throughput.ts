@@ -2,8 +2,9 @@
  * `npm run bench -- throughput`: images/s of whole training on two cores, Atelier with two workers of one slot and with
  * one worker of two, alternating with the roofline: the same slots computing the same gradients, with new weights for every
  * step, that go nowhere. With ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's
- * MultiWorkerMirroredStrategy take part. All of a cell are started and warm before the first is timed, and wait while another one's turn is. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a
- * training that does not learn as the others do ends the benchmark. Takes half an hour.
+ * MultiWorkerMirroredStrategy take part. All of a cell are started and warm before the first is timed, and wait while another one's
+ * turn is. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a training that does not learn as
+ * the others do ends the benchmark. Takes half an hour.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -5,7 +5,6 @@ first steps) when it is warm, and answers each line `run STEPS` on stdin with `r
 RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set; tensorflow: TF_CONFIG is.
 """
 import json
-import json
 import os
 import sys
 import time
