@@ -13,8 +13,8 @@ import { ModelProgram, type LossSum, type Weight } from '../model-program.js';
 import { nodeBackend } from '../tensorflow.js';
 import { withFusedNormalization } from './batch-normalization.js';
 import { CompiledGraph, ResidentTensors, type GraphInput } from './compiled-graph.js';
+import { withFastConvolutions } from './convolutions.js';
 import { nativeLoss, nativeSmoothedLoss, withNativeGradients } from './native-gradients.js';
-import { withSpectralConvolution } from './spectral-convolution.js';
 import { trace, TraceRefused, type TracedGraph, type TraceInput } from './trace.js';
 
 /** Graphs kept: one for each kind and batch size (an epoch has two sizes, an evaluation two). */
@@ -176,7 +176,7 @@ export class CompiledFunctions implements ModelFunctions {
           const [x, y, s] = tensors.slice(this.weights.length) as [Tensor, Tensor1D, Tensor];
           return kind === 'gradient'
             ? withFusedNormalization(program.model, () =>
-                withSpectralConvolution(program.model, () => program.gradient(x, y, s, this.trainingLoss)),
+                withFastConvolutions(program.model, () => program.gradient(x, y, s, this.trainingLoss)),
               )
             : program.evaluate(x, y, nativeLoss);
         },

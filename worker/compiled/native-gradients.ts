@@ -1,9 +1,11 @@
 import {
   getGradient,
+  type AvgPoolAttrs,
   type GradConfig,
   type NamedAttrMap,
   type Scalar,
   type Tensor,
+  type Tensor2D,
 } from '@tensorflow/tfjs-core';
 import type { LossSum } from '../model-program.js';
 import { nodeBackend, tf } from '../tensorflow.js';
@@ -40,6 +42,39 @@ const sigmoid: GradConfig = {
   gradFunc: (dy, saved) => ({ x: () => native('SigmoidGrad', [saved[0] as Tensor, dy as Tensor]) }),
 };
 
+/**
+ * Averages over windows side by side: each value of a window gets the same part of its gradient, which is copied twice, once
+ * beside itself in its row and then the row (TensorFlow's kernel takes three times as long). Any other pooling keeps tfjs's gradient.
+ */
+function averagePool(composed: GradConfig): GradConfig {
+  return {
+    ...composed,
+    gradFunc: (dy, saved, attrs: NamedAttrMap) => {
+      const { filterSize, strides, pad } = attrs as unknown as AvgPoolAttrs;
+      const [height, width] = pairOf(filterSize);
+      const [rows = 0, y = 0, x = 0, channels = 0] = (dy as Tensor).shape;
+      const [, inputHeight, inputWidth] = (saved[0] as Tensor).shape;
+      const isSideBySide = typeof pad === 'string' && pairOf(strides).join() === pairOf(filterSize).join();
+      if (!isSideBySide || inputHeight !== height * y || inputWidth !== width * x) {
+        return composed.gradFunc(dy, saved, attrs);
+      }
+      const copies = (count: number, tensor: Tensor2D): Tensor2D =>
+        count === 1 ? tensor : tf.concat(new Array<Tensor2D>(count).fill(tensor), 1);
+      return {
+        x: () => {
+          const part = tf.mul(dy as Tensor, 1 / (height * width));
+          const inRow = copies(width, tf.reshape(part, [rows * y * x, channels]));
+          const all = copies(height, tf.reshape(inRow, [rows * y, x * width * channels]));
+          return tf.reshape(all, [rows, y * height, x * width, channels]);
+        },
+      };
+    },
+  };
+}
+
+const pairOf = (size: number | readonly [number, number]): readonly [number, number] =>
+  typeof size === 'number' ? [size, size] : size;
+
 /** Adding a bias to the last axis; any other addition keeps tfjs's gradient. */
 function add(composed: GradConfig): GradConfig {
   return {
@@ -59,8 +94,7 @@ function add(composed: GradConfig): GradConfig {
 
 /** Runs `fn` with the native gradients registered, then restores tfjs's. */
 export function withNativeGradients<Result>(fn: () => Result): Result {
-  const composedAdd = getGradient('Add');
-  const replaced: GradConfig[] = [relu, tanh, sigmoid, add(composedAdd)];
+  const replaced = [relu, tanh, sigmoid, add(getGradient('Add')), averagePool(getGradient('AvgPool'))];
   const before = replaced.map(({ kernelName }) => getGradient(kernelName));
   const register = (configs: readonly GradConfig[]): void => {
     for (const config of configs) {

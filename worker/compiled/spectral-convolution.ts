@@ -1,7 +1,5 @@
 import type { Scalar, Tensor, Tensor4D } from '@tensorflow/tfjs-core';
-import type { LayersModel } from '@tensorflow/tfjs-layers';
 import { nodeBackend, tf } from '../tensorflow.js';
-import { withReplaced, type LayerWeight } from './replaced-layers.js';
 
 /*
  * Convolutions with large kernels by the convolution theorem: inputs, kernels and gradients of outputs go to the
@@ -285,40 +283,4 @@ function gradients(
     transforms.rowsFirst(dx, height.input, width.input, channels),
     tf.reshape(dw, [height.kernel, width.kernel, channels, filters]),
   ];
-}
-
-/** What tfjs-layers' `Conv2D` has. */
-interface ConvolutionLayer {
-  readonly strides: readonly number[];
-  readonly dilationRate: readonly number[];
-  readonly padding: string;
-  readonly dataFormat: string;
-  readonly kernel: LayerWeight;
-  readonly bias: LayerWeight | null;
-  readonly activation: { apply(x: Tensor): Tensor } | null;
-}
-
-function axisOf(input: number, kernel: number, padding: string): Axis {
-  const zeros = padding === 'same' ? kernel - 1 : 0;
-  return { input, kernel, output: input + zeros - kernel + 1, before: Math.floor(zeros / 2) };
-}
-
-/** Runs `fn` with spectral convolutions in those layers of the model in which they are the faster ones. */
-export function withSpectralConvolution<Result>(model: LayersModel, fn: () => Result): Result {
-  const compute = (layer: ConvolutionLayer, x: Tensor): Tensor | undefined => {
-    const { strides, dilationRate, padding, dataFormat, bias, activation } = layer;
-    const isPlain = [...strides, ...dilationRate].every((step) => step === 1);
-    if (x.rank !== 4 || !isPlain || dataFormat !== 'channelsLast') return undefined;
-    const weights = layer.kernel.read() as Tensor4D;
-    const [rows, inputHeight, inputWidth, channels] = (x as Tensor4D).shape;
-    const [kernelHeight, kernelWidth, , filters] = weights.shape;
-    const height = axisOf(inputHeight, kernelHeight, padding);
-    const width = axisOf(inputWidth, kernelWidth, padding);
-    const shape = { rows, height, width, channels, filters };
-    if (!isSpectral(shape)) return undefined;
-    const convolved = spectralConvolution(x as Tensor4D, weights, shape);
-    const biased = bias === null ? convolved : tf.add(convolved, bias.read());
-    return activation === null ? biased : activation.apply(biased);
-  };
-  return withReplaced(model, 'Conv2D', compute, fn);
 }
