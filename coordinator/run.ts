@@ -384,7 +384,7 @@ export class Run implements Tenant {
     if (fingerprint === this.fingerprint) return null;
     const message =
       `its gradients differ in bits from this run's (numerics fingerprint ${fingerprint.slice(0, 12)}, ` +
-      `the run has ${this.fingerprint.slice(0, 12)}): another processor, TensorFlow or --step`;
+      `the run has ${this.fingerprint.slice(0, 12)}): another processor, TensorFlow, Atelier or --step`;
     if (config.allowMixedNumerics) {
       if (!this.fingerprintsSeen.has(fingerprint)) {
         this.fingerprintsSeen.add(fingerprint);

@@ -177,7 +177,7 @@ export class RelayedRun implements RunPart, Tenant {
     if (fingerprint === this.fingerprint) return null;
     return (
       `its gradients differ in bits from those of this relay's other workers (numerics fingerprint ` +
-      `${fingerprint.slice(0, 12)}, they have ${this.fingerprint.slice(0, 12)}): another processor, TensorFlow or --step. ` +
+      `${fingerprint.slice(0, 12)}, they have ${this.fingerprint.slice(0, 12)}): another processor, TensorFlow, Atelier or --step. ` +
       'Let it join the coordinator, or a relay of its own kind'
     );
   }
