@@ -2,8 +2,8 @@ import { connect, type Socket } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import { SUBPROTOCOL } from '../../../shared/protocol/limits.js';
 
-/** Of larger messages only the beginning is kept: their header. */
-const KEPT_BYTES = 64 * 1024;
+/** Of larger messages only the beginning is kept: their header, and payloads that are small. */
+const KEPT_BYTES = 16 * 1024;
 const READ_BYTES = 64 * 1024;
 const LONGEST_HEADER = 10;
 const END_OF_HEADERS = '\r\n\r\n';
@@ -22,6 +22,8 @@ export class BareSocket {
   private isOpen = false;
   private readonly header = Buffer.alloc(LONGEST_HEADER);
   private headerHas = 0;
+  /** The beginnings of its messages, one after the other. */
+  private readonly beginning = Buffer.alloc(KEPT_BYTES);
   /** Of the message that is coming: its length, what of it has come, and its kept beginning. */
   private length = 0;
   private has = 0;
@@ -30,7 +32,7 @@ export class BareSocket {
   readonly opened: Promise<boolean>;
   private resolveOpened: (isOpen: boolean) => void = () => undefined;
 
-  /** @param onMessage the first 64 KiB of a message, and the length of the whole; the memory is the listener's */
+  /** @param onMessage the first 16 KiB of a message, until it returns, and the length of the whole */
   constructor(port: number, onMessage: (start: Buffer, length: number) => void, onClose: () => void) {
     this.onMessage = onMessage;
     this.opened = new Promise((resolve) => (this.resolveOpened = resolve));
@@ -124,7 +126,7 @@ export class BareSocket {
         ? code
         : header.readUIntBE(2 + lengthBytes - Math.min(6, lengthBytes), Math.min(6, lengthBytes));
     this.has = 0;
-    this.kept = Buffer.allocUnsafe(Math.min(KEPT_BYTES, this.length));
+    this.kept = this.beginning.subarray(0, this.length);
   }
 
   private endMessage(kept: Buffer): void {
