@@ -314,7 +314,7 @@ export class Cluster implements SessionListener {
       session.together(() => {
         if (!employment.trials.has(trial)) {
           employment.trials.add(trial);
-          void session.sendFrame('trial', tenant.trialFrame(run, trial));
+          session.sendFrame('trial', tenant.trialFrame(run, trial));
         }
         if (employment.rounds.get(trial) !== round) {
           employment.rounds.set(trial, round);
@@ -322,7 +322,7 @@ export class Cluster implements SessionListener {
           const frame = tenant.roundFrame(run, trial);
           frame.hold();
           const bytes = member.gradients === null ? frame.full : frame.light;
-          void session.sendFrame('round', bytes).then(() => frame.release());
+          session.sendFrame('round', bytes, () => frame.release());
           tenant.roundSent(run, trial, performance.now() - before);
         }
         const lease = this.nextLease++ % MAX_LEASE_NUMBERS;

@@ -91,7 +91,8 @@ export class GradientBuffers {
       values.set(sum.values);
     }
     this.held.add(values);
-    return { ...sum, values };
+    const { rows, lossSum, correct } = sum;
+    return { rows, lossSum, correct, values };
   }
 
   /** A sum that was held is not needed any more. */

@@ -50,7 +50,7 @@ export class RoundFrames {
     const makeFull = (): Buffer => {
       payload = this.take(this.size * wire.bytesPerValue);
       payload.set(wire.packInPlace(this.changeable(weights, wire)));
-      return encodeFrameAround({ ...message, left: false }, payload);
+      return encodeFrameAround({ left: false, ...message }, payload);
     };
     const hasLeft = (): boolean => this.leave(wire.round(this.changeable(weights, wire)));
     return {
@@ -58,7 +58,7 @@ export class RoundFrames {
         return (full ??= makeFull());
       },
       get light() {
-        return (light ??= hasLeft() ? encodeToWorker({ ...message, left: true }) : this.full);
+        return (light ??= hasLeft() ? encodeToWorker({ left: true, ...message }) : this.full);
       },
       hold: () => holders++,
       release: () => {

@@ -70,7 +70,8 @@ export class RowServer {
         classes[i] = labels[row] as number;
       });
       const message = { type: 'rows', run: this.run, count: piece.length } as const;
-      await this.session.sendFrame('rows', encodeToWorker(message, bytesOf(piece), pixels, classes));
+      const frame = encodeToWorker(message, bytesOf(piece), pixels, classes);
+      await new Promise<void>((sent) => this.session.sendFrame('rows', frame, sent));
     }
   }
 }

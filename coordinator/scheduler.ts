@@ -474,7 +474,7 @@ export class Scheduler {
     }));
     const counts = shareOut(units, loads);
     // In the order of their numbers, so that the ranges of a steady cluster stay the same.
-    const order = loads.map((load, i) => ({ ...load, count: counts[i] ?? 0 }));
+    const order = loads.map((load, i) => ({ count: counts[i] ?? 0, ...load }));
     order.sort((a, b) => a.worker.id - b.worker.id);
     for (const { worker, count, unitMs: ms, backlogMs, known } of order) {
       for (const range of takeFree(job, count)) {

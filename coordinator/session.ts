@@ -57,6 +57,9 @@ export interface SessionListener {
   closed(session: Session, reason: string): void;
 }
 
+const BINARY = { binary: true };
+const nothing = (): void => undefined;
+
 /** A stream that can be told to wait for more. */
 type Stream = Pick<Duplex, 'cork' | 'uncork'>;
 
@@ -154,23 +157,31 @@ export class Session {
   }
 
   send(message: CoordinatorToWorker, ...payload: Uint8Array[]): void {
-    void this.sendFrame(message.type, encodeToWorker(message, ...payload));
+    this.sendFrame(message.type, encodeToWorker(message, ...payload));
   }
 
   /**
    * Sends a frame that is already encoded. A peer that lets the buffer grow beyond the limit is cut off.
-   * @returns when the frame has been handed to the operating system, or the connection is gone
+   * @param sent called when the frame has been handed to the operating system, or the connection is gone
    */
-  sendFrame(type: CoordinatorToWorker['type'], frame: Buffer): Promise<void> {
-    if (this.state.kind === 'closed') return Promise.resolve();
-    if (this.socket.bufferedAmount > MAX_BUFFERED_BYTES + frame.byteLength) {
-      this.close(CloseCode.overloaded, 'the worker does not read');
-      return Promise.resolve();
+  sendFrame(type: CoordinatorToWorker['type'], frame: Buffer, sent: () => void = nothing): void {
+    const { socket, traced, listener } = this;
+    if (this.state.kind === 'closed') {
+      sent();
+      return;
     }
-    this.listener.traffic.sent(type, frame.byteLength);
-    const sent = new Promise<void>((resolve) => this.socket.send(frame, { binary: true }, () => resolve()));
-    if (this.traced !== undefined) this.listener.trace?.sending(this.traced, type, frame.byteLength, sent);
-    return sent;
+    if (socket.bufferedAmount > MAX_BUFFERED_BYTES + frame.byteLength) {
+      this.close(CloseCode.overloaded, 'the worker does not read');
+      sent();
+      return;
+    }
+    listener.traffic.sent(type, frame.byteLength);
+    const drawn = traced && listener.trace?.sending(traced, type, frame.byteLength);
+    const done = (): void => {
+      drawn?.();
+      sent();
+    };
+    socket.send(frame, BINARY, drawn === undefined ? sent : done);
   }
 
   close(code: CloseCode, reason: string): void {

@@ -52,11 +52,14 @@ export class Trace {
     this.lane(TRIALS, `trial ${trialLabel(fold)}`).next(what, openedAt, this.now(), details);
   }
 
-  /** A frame is given to a socket; `sent` resolves when the operating system has it. */
-  sending({ name, number }: TracedWorker, type: string, bytes: number, sent: Promise<void>): void {
+  /**
+   * A frame is given to a socket.
+   * @returns to be called when the operating system has it
+   */
+  sending({ name, number }: TracedWorker, type: string, bytes: number): () => void {
     const from = this.now();
     const lane = this.lane(SOCKETS, `to ${name} (${number})`);
-    void sent.then(() => lane.next(type, from, this.now(), { bytes }));
+    return () => lane.next(type, from, this.now(), { bytes });
   }
 
   /** A frame whose head came at `from` is all there. */

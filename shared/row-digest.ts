@@ -5,7 +5,7 @@ import { z } from 'zod';
  * 32-bit hashes of the row numbers. A row missing, repeated or exchanged changes it but for a chance of about
  * 2^-64. Digests of disjoint sets add up to the digest of their union.
  */
-export const RowDigest = z.tuple([z.int().min(0).max(0xffff_ffff), z.int().min(0).max(0xffff_ffff)]);
+export const RowDigest = z.tuple([z.uint32(), z.uint32()]);
 export type RowDigest = z.infer<typeof RowDigest>;
 
 /** The finalizer of MurmurHash3 (Appleby, public domain): a bijection of 32-bit integers that mixes well. */

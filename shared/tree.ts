@@ -12,7 +12,7 @@ export interface Range {
  * tree adds in the same order whoever does the additions.
  */
 export function leftCount(count: number): number {
-  return 2 ** (31 - Math.clz32(count - 1));
+  return 1 << (31 - Math.clz32(count - 1));
 }
 
 /** The fewest tree nodes that together cover `range` of a tree over `leaves` leaves, left to right. */
@@ -62,17 +62,14 @@ export function partsForSlots(node: Range, slots: number): Range[] {
 
 /** Is `range` one node of the tree over `leaves` leaves? */
 export function isTreeNode(range: Range, leaves: number): boolean {
-  if (range.count < 1 || range.start < 0 || range.start + range.count > leaves) return false;
-  return coveringNodes(range, leaves).length === 1;
+  let [start, count] = [0, leaves];
+  while (count > range.count && range.count > 0) {
+    const left = leftCount(count);
+    if (range.start < start + left) count = left;
+    else [start, count] = [start + left, count - left];
+  }
+  return start === range.start && count === range.count;
 }
-
-interface Placement {
-  readonly parent: Range;
-  readonly sibling: Range;
-  readonly isLeft: boolean;
-}
-
-const keyOf = (node: Range): string => `${node.start}+${node.count}`;
 
 /**
  * Adds values along the tree below `root`. Values arrive in any order; `combine(left, right)` is called once
@@ -82,23 +79,14 @@ const keyOf = (node: Range): string => `${node.start}+${node.count}`;
 export class TreeSum<Value> {
   private readonly root: Range;
   private readonly combine: (left: Value, right: Value) => Value;
-  private readonly placements = new Map<string, Placement>();
-  private readonly held = new Map<string, Value>();
+  /** The half that came first, of each inner node that waits for the other one: by where its right half begins, which tells nodes apart. */
+  private readonly held = new Map<number, Value>();
   private readonly covered: Uint8Array;
 
   constructor(root: Range, combine: (left: Value, right: Value) => Value) {
     this.root = root;
     this.combine = combine;
     this.covered = new Uint8Array(root.count);
-    const place = (parent: Range): void => {
-      if (parent.count === 1) return;
-      const [left, right] = halves(parent);
-      this.placements.set(keyOf(left), { parent, sibling: right, isLeft: true });
-      this.placements.set(keyOf(right), { parent, sibling: left, isLeft: false });
-      place(left);
-      place(right);
-    };
-    place(root);
   }
 
   /** Has any leaf of `node` been counted already? */
@@ -114,26 +102,32 @@ export class TreeSum<Value> {
    * @returns the sum of the whole tree once its last part has arrived, else undefined.
    */
   add(node: Range, value: Value): Value | undefined {
-    invariant(!this.overlaps(node), `node ${keyOf(node)} was added before`);
+    const { root } = this;
+    invariant(!this.overlaps(node), 'a leaf of the node was added before');
     invariant(
-      this.placements.has(keyOf(node)) || keyOf(node) === keyOf(this.root),
-      `${keyOf(node)} is not a node of the tree`,
+      isTreeNode({ start: node.start - root.start, count: node.count }, root.count),
+      'this is not a node of the tree',
     );
-    this.covered.fill(1, node.start - this.root.start, node.start - this.root.start + node.count);
-    let current = node;
-    let sum = value;
-    for (;;) {
-      const placement = this.placements.get(keyOf(current));
-      if (placement === undefined) return sum;
-      const siblingKey = keyOf(placement.sibling);
-      const sibling = this.held.get(siblingKey);
-      if (sibling === undefined) {
-        this.held.set(keyOf(current), sum);
-        return undefined;
-      }
-      this.held.delete(siblingKey);
-      sum = placement.isLeft ? this.combine(sum, sibling) : this.combine(sibling, sum);
-      current = placement.parent;
+    this.covered.fill(1, node.start - root.start, node.start - root.start + node.count);
+    return this.addBelow(root.start, root.count, node, value);
+  }
+
+  /** @returns the sum of the node over `count` leaves from `start`, to which `node` belongs, if it is complete now */
+  private addBelow(start: number, count: number, node: Range, value: Value): Value | undefined {
+    if (count === node.count) return value;
+    const left = leftCount(count);
+    const middle = start + left;
+    const isLeft = node.start < middle;
+    const half = isLeft
+      ? this.addBelow(start, left, node, value)
+      : this.addBelow(middle, count - left, node, value);
+    if (half === undefined) return undefined;
+    const other = this.held.get(middle);
+    if (other === undefined) {
+      this.held.set(middle, half);
+      return undefined;
     }
+    this.held.delete(middle);
+    return isLeft ? this.combine(half, other) : this.combine(other, half);
   }
 }

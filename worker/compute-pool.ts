@@ -168,7 +168,7 @@ export class ComputePool implements Compute {
     for (let retries = 0; ; retries++) {
       try {
         const result = (await this.pool.run(task)) as object;
-        return { ...result, retries };
+        return { retries, ...result };
       } catch (error) {
         new EagerLock(this.lockMemory).releaseDead(this.pool.threads.map((thread) => thread.threadId));
         if (retries === MAX_RETRIES) throw error;

@@ -265,7 +265,7 @@ async function perform(task: SlotTask): Promise<SlotResult> {
       wireOf(spec.wire),
     );
     if (sum !== out) out.set(sum);
-    return { ...figures, fallback, ...since(startedAt), ...holdings() };
+    return { fallback, ...figures, ...since(startedAt), ...holdings() };
   }
   const batch = gather(task.run.rows, task.rows, NO_SEED, imageBytes(spec));
   const { lossSum, predictions } = functions.evaluate(weights, batch);

@@ -14,7 +14,7 @@ import { MAX_SLOTS } from './limits.js';
  * its schema; the receiver checks its length against what it knows (the layout, the row shape).
  */
 
-const count = z.int().min(0).max(0xffff_ffff);
+const count = z.uint32();
 /** A number of bytes, or of anything that outgrows 32 bits. */
 const bytes = z.int().min(0);
 /** A day. */

@@ -28,7 +28,7 @@ interface TreeInside {
 }
 
 interface TrialInside {
-  readonly phase: { kind: string; round?: { round: number }; sum?: { held: Map<string, GradientSum> } };
+  readonly phase: { kind: string; round?: { round: number }; sum?: { held: Map<number, GradientSum> } };
 }
 
 /**

@@ -139,7 +139,7 @@ export class BareSocket {
 /** Of a binary message in one frame, masked with zeros. */
 function headerOf(length: number): Buffer {
   const [lengthBytes, code] = length > 65_535 ? [8, 127] : length > 125 ? [2, 126] : [0, length];
-  const header = Buffer.alloc(2 + lengthBytes + 4);
+  const header = Buffer.allocUnsafe(2 + lengthBytes + 4).fill(0);
   header[0] = 0x82;
   header[1] = 0x80 | code;
   if (lengthBytes > 0)

@@ -1,4 +1,4 @@
-import { unpack, Packr } from 'msgpackr';
+import { Packr } from 'msgpackr/pack';
 import { Bitmap } from '../../../shared/bitmap.js';
 import { PROTOCOL_VERSION } from '../../../shared/protocol/limits.js';
 import {
@@ -20,6 +20,7 @@ const ALIGNMENT = 8;
 const PREFIX_BYTES = 4;
 
 type Round = Extract<CoordinatorToWorker, { type: 'round' }>;
+type Partial = Extract<WorkerToCoordinator, { type: 'partial' }>;
 
 /** What the simulated workers of a process share: made once, of the first spec that comes. */
 export class SharedWork {
@@ -91,7 +92,10 @@ export class SimulatedWorker {
 
   private onMessage(start: Buffer): void {
     const headerBytes = start.readUInt32LE(0);
-    const message = unpack(start.subarray(PREFIX_BYTES, PREFIX_BYTES + headerBytes)) as CoordinatorToWorker;
+    const message = packr.unpack(start, {
+      start: PREFIX_BYTES,
+      end: PREFIX_BYTES + headerBytes,
+    }) as CoordinatorToWorker;
     switch (message.type) {
       case 'welcome':
         this.startBeating(message.heartbeatIntervalMs);
@@ -147,12 +151,24 @@ export class SimulatedWorker {
       return rowDigest(this.work.order(this.requireSpec(), epoch, shard).subarray(at, at + count));
     });
     const payload = bytesOf(gradients.sumOf(node));
-    const partial = {
-      ...{ type: 'partial', run, trial: 0, round: round.round, ...node, rows, rowDigests },
-      ...{ lossSum: MadeUpGradients.lossOf(rows), correct: 0, leftAt: null, computeMs: 0, retries: 0 },
-    } satisfies WorkerToCoordinator;
-    const packed = packr.pack({ ...partial, payloadBytes: payload.byteLength });
-    const head = Buffer.alloc(aligned(PREFIX_BYTES + packed.byteLength));
+    const { start, count } = node;
+    const partial: Partial = {
+      type: 'partial',
+      run,
+      trial: 0,
+      round: round.round,
+      start,
+      count,
+      rows,
+      lossSum: MadeUpGradients.lossOf(rows),
+      correct: 0,
+      rowDigests,
+      leftAt: null,
+      computeMs: 0,
+      retries: 0,
+    };
+    const packed = packr.pack({ payloadBytes: payload.byteLength, ...partial });
+    const head = Buffer.allocUnsafe(aligned(PREFIX_BYTES + packed.byteLength)).fill(0);
     head.writeUInt32LE(packed.byteLength, 0);
     head.set(packed, PREFIX_BYTES);
     if (this.breaksOff) this.socket.sendHalf([head, payload]);
