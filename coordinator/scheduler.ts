@@ -563,14 +563,14 @@ export class Scheduler {
   private lease(
     job: JobState,
     worker: WorkerState,
-    range: Range,
+    { start, count }: Range,
     { now, expectedMs, speculative }: { now: number; expectedMs: number | null; speculative: boolean },
     out: Assignment[],
   ): void {
     invariant(job.current !== undefined, 'only rounds are leased');
     const { round, kind } = job.current;
     const missing = new Set<number>();
-    for (let unit = range.start; unit < range.start + range.count; unit++) {
+    for (let unit = start; unit < start + count; unit++) {
       if (job.holders[unit] === 0 && job.done[unit] === 0) job.free--;
       job.holders[unit] = (job.holders[unit] ?? 0) + 1;
       missing.add(unit);
@@ -585,7 +585,8 @@ export class Scheduler {
       job: job.id,
       round,
       kind,
-      ...range,
+      start,
+      count,
       missing,
       issuedAt: now,
       expectedMs,
@@ -594,8 +595,8 @@ export class Scheduler {
     });
     this.count(job.id, 'leases');
     const unitMs = worker.msPerUnit.get(keyOf(job.group, kind)) ?? UNKNOWN_UNIT_MS;
-    this.spent.set(job.group, this.spentBy(job) + range.count * unitMs * worker.slots);
-    out.push({ worker: worker.id, job: job.id, round, ...range, speculative });
+    this.spent.set(job.group, this.spentBy(job) + count * unitMs * worker.slots);
+    out.push({ worker: worker.id, job: job.id, round, start, count, speculative });
   }
 
   // ---- bookkeeping -----------------------------------------------------------------------------------------
