@@ -177,11 +177,14 @@ export class Session {
     }
     listener.traffic.sent(type, frame.byteLength);
     const drawn = traced && listener.trace?.sending(traced, type, frame.byteLength);
-    const done = (): void => {
-      drawn?.();
+    if (drawn === undefined) {
+      socket.send(frame, BINARY, sent);
+      return;
+    }
+    socket.send(frame, BINARY, () => {
+      drawn();
       sent();
-    };
-    socket.send(frame, BINARY, drawn === undefined ? sent : done);
+    });
   }
 
   close(code: CloseCode, reason: string): void {

@@ -11,7 +11,7 @@ import { MAX_HEADER_BYTES } from './limits.js';
 const PREFIX_BYTES = 4;
 const ALIGNMENT = 8;
 
-/** With `payloadBytes` first: a property after a spread takes V8's slow path, and what comes of it packs three times as slowly. */
+/** Headers are packed with `payloadBytes` first: a property after a spread takes V8's slow path, and the object packs three times as slowly. */
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
 
 const align = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
