@@ -3,16 +3,19 @@ import { Piscina } from 'piscina';
 import { AtelierError, invariant, messageOf } from '../shared/errors.js';
 import { EagerLock } from './eager-lock.js';
 import { keepNativeLibrary } from './native-library.js';
+import { StandbyCells } from './standby.js';
 import type { PoolUsage } from './worker-figures.js';
 import type {
   EvaluateResult,
   GradientResult,
   MemoryResult,
+  NotBegun,
   PrepareResult,
   RunMemory,
   SlotData,
   SlotHoldings,
   SlotTask,
+  TaskTime,
   WarmUpResult,
 } from './slot.js';
 
@@ -28,6 +31,13 @@ type TaskOf<Kind extends SlotTask['kind']> = Omit<Extract<SlotTask, { kind: Kind
 /** A result, and how often its task was run again because a thread died under it. */
 type Tried<Result> = Result & { readonly retries: number };
 
+/** A task that lies ready in a slot. Nothing is computed before `begin`; one of the two is called, once. */
+export interface Standby {
+  /** @returns null when it was dropped before */
+  begin(): Promise<Tried<GradientResult> | null>;
+  drop(): void;
+}
+
 /** What computes for a worker. Tests may bring their own. */
 export interface Compute {
   readonly slots: number;
@@ -35,6 +45,11 @@ export interface Compute {
   readonly mapsFiles: boolean;
   gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>>;
   evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>>;
+  /**
+   * Lays a task ready in a slot, behind what it computes now. Other tasks go first: they have it dropped.
+   * @returns null when there is more to do than slots do at a time
+   */
+  standBy(task: TaskOf<'gradient'>): Standby | null;
   /** Loads a run's model in every slot; returns the run's numerics fingerprint as computed here. */
   prepare(run: RunMemory): Promise<PrepareResult>;
 }
@@ -46,6 +61,10 @@ export interface Compute {
 export class ComputePool implements Compute {
   private readonly pool: Piscina;
   private readonly lockMemory = EagerLock.memory();
+  private readonly standbyMemory: SharedArrayBuffer;
+  private readonly cells: StandbyCells;
+  /** What drops each task on standby that is not begun. */
+  private readonly standing = new Set<() => void>();
   private tasks = 0;
   private computeMs = 0;
   private rows = 0;
@@ -57,6 +76,8 @@ export class ComputePool implements Compute {
 
   constructor(slots: number) {
     this.slots = slots;
+    this.standbyMemory = StandbyCells.memory(TASKS_PER_SLOT * slots);
+    this.cells = new StandbyCells(this.standbyMemory);
     this.pool = new Piscina({
       filename: new URL('./slot.js', import.meta.url).href,
       minThreads: slots,
@@ -65,7 +86,7 @@ export class ComputePool implements Compute {
       idleTimeout: Number.POSITIVE_INFINITY,
       maxQueue: MAX_QUEUED_TASKS,
       recordTiming: false,
-      workerData: { eagerLock: this.lockMemory } satisfies SlotData,
+      workerData: { eagerLock: this.lockMemory, standby: this.standbyMemory } satisfies SlotData,
     });
     // A thread that dies without a task: it is replaced, there is nothing else to do.
     this.pool.on('error', () => undefined);
@@ -97,13 +118,36 @@ export class ComputePool implements Compute {
   }
 
   async gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>> {
-    const result = await this.account<GradientResult>({ kind: 'gradient', ...task });
-    for (const { rows } of task.batches) this.rows += rows.length;
-    return result;
+    const result = await this.asked(this.run<GradientResult>({ kind: 'gradient', ...task }));
+    return this.computed(result, task);
   }
 
-  evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>> {
-    return this.account<EvaluateResult>({ kind: 'evaluate', ...task });
+  async evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>> {
+    return this.computed(await this.asked(this.run<EvaluateResult>({ kind: 'evaluate', ...task })));
+  }
+
+  standBy(task: TaskOf<'gradient'>): Standby | null {
+    const cell = this.tasks > this.slots || this.standing.size >= this.slots ? null : this.cells.take();
+    if (cell === null) return null;
+    const drop = (): void => {
+      if (this.standing.delete(drop)) this.cells.drop(cell);
+    };
+    this.standing.add(drop);
+    const done = this.tried<GradientResult | NotBegun>({ kind: 'gradient', ...task, standby: cell })
+      .then((result) => ('begun' in result ? null : this.computed(result, task)))
+      .finally(() => {
+        this.standing.delete(drop);
+        this.cells.giveBack(cell);
+      });
+    // Who drops it does not want to hear of it, and who begins it does so later.
+    done.catch(() => undefined);
+    return {
+      begin: () => {
+        if (this.standing.delete(drop)) this.cells.begin(cell);
+        return this.asked(done);
+      },
+      drop,
+    };
   }
 
   /** What it has done and holds, at this moment. */
@@ -124,8 +168,10 @@ export class ComputePool implements Compute {
   }
 
   async prepare(run: RunMemory): Promise<PrepareResult> {
-    const preparing = Array.from({ length: this.slots }, () => this.run({ kind: 'prepare', run }));
-    const results = (await Promise.all(preparing)) as PrepareResult[];
+    const preparing = Array.from({ length: this.slots }, () =>
+      this.run<PrepareResult>({ kind: 'prepare', run }),
+    );
+    const results = await Promise.all(preparing);
     const [first] = results;
     invariant(first !== undefined, 'a pool has slots');
     const other = results.find(({ fingerprint }) => fingerprint !== first.fingerprint);
@@ -147,27 +193,40 @@ export class ComputePool implements Compute {
 
   /** As many tasks as slots, all posted at once: each idle slot gets one. */
   private onEverySlot(task: SlotTask): Promise<unknown[]> {
+    this.dropAllStanding();
     return Promise.all(Array.from({ length: this.slots }, () => this.pool.run(task) as Promise<unknown>));
   }
 
-  private async account<Result extends { readonly computeMs: number }>(
-    task: SlotTask,
-  ): Promise<Tried<Result>> {
+  private async asked<Result>(result: Promise<Result>): Promise<Result> {
     this.tasks++;
     try {
-      const result = (await this.run(task)) as Tried<Result> & SlotHoldings;
-      this.computeMs += result.computeMs;
-      this.holdings.set(result.slot, result);
-      return result;
+      return await result;
     } finally {
       this.tasks--;
     }
   }
 
-  private async run(task: SlotTask): Promise<unknown> {
+  private computed<Result extends TaskTime>(result: Result, task?: TaskOf<'gradient'>): Result {
+    this.computeMs += result.computeMs;
+    this.holdings.set(result.slot, result as Result & SlotHoldings);
+    for (const { rows } of task?.batches ?? []) this.rows += rows.length;
+    return result;
+  }
+
+  private run<Result extends object>(task: SlotTask): Promise<Tried<Result>> {
+    this.dropAllStanding();
+    return this.tried(task);
+  }
+
+  /** No task waits for a slot that waits itself. */
+  private dropAllStanding(): void {
+    for (const drop of this.standing) drop();
+  }
+
+  private async tried<Result extends object>(task: SlotTask): Promise<Tried<Result>> {
     for (let retries = 0; ; retries++) {
       try {
-        const result = (await this.pool.run(task)) as object;
+        const result = (await this.pool.run(task)) as Result;
         return { retries, ...result };
       } catch (error) {
         new EagerLock(this.lockMemory).releaseDead(this.pool.threads.map((thread) => thread.threadId));

@@ -19,15 +19,18 @@ import { EagerFunctions } from './eager-functions.js';
 import { gatherRows } from './gather-rows.js';
 import { canMapFiles, MappedPlaces } from './mapped-places.js';
 import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.js';
-import type { Batch, ModelFunctions } from './model-functions.js';
+import type { Batch, ModelFunctions, Weights } from './model-functions.js';
 import { fingerprintOf } from './probe.js';
 import type { RowMemory } from './row-store.js';
+import { StandbyCells } from './standby.js';
 import { nodeBackend, tensorflowVersion, tf } from './tensorflow.js';
 
 /** What every slot of a process gets when it starts. */
 export interface SlotData {
   /** Memory of the process's `EagerLock`. */
   readonly eagerLock: SharedArrayBuffer;
+  /** Memory of the process's `StandbyCells`. */
+  readonly standby: SharedArrayBuffer;
 }
 
 /** What a slot needs to know of a run; all of it on shared memory, so that posting it is free. */
@@ -56,6 +59,8 @@ export type SlotTask =
       readonly out: Float32Array | FilePlace;
       /** Of the leaves of one tree node, left to right; at least one has rows. */
       readonly batches: readonly MicroBatch[];
+      /** The cell that says when to begin (standby.ts): the weights may not be there before. Left out: now. */
+      readonly standby?: number;
     }
   | {
       readonly kind: 'evaluate';
@@ -97,6 +102,10 @@ export interface GradientResult extends TaskTime {
   /** Why the step ran eagerly although it should be compiled. */
   readonly fallback: string | null;
 }
+/** A task on standby was dropped. */
+export interface NotBegun {
+  readonly begun: false;
+}
 export interface EvaluateResult extends TaskTime {
   readonly lossSum: number;
   /** classes x classes counts; row: true class. */
@@ -112,7 +121,8 @@ export interface SlotHoldings {
   readonly tensorBytes: number;
 }
 
-export type SlotResult = WarmUpResult | MemoryResult | PrepareResult | GradientResult | EvaluateResult;
+export type SlotResult =
+  WarmUpResult | MemoryResult | PrepareResult | GradientResult | NotBegun | EvaluateResult;
 
 interface LoadedRun {
   readonly spec: RunSpec;
@@ -140,7 +150,9 @@ class Scratch {
   }
 }
 
-const eagerLock = new EagerLock((workerData as SlotData).eagerLock);
+const { eagerLock: lockMemory, standby: standbyMemory } = workerData as SlotData;
+const eagerLock = new EagerLock(lockMemory);
+const standbyCells = new StandbyCells(standbyMemory);
 
 /** Runs whose models stay loaded: those that were computed for last. */
 const MAX_LOADED = 4;
@@ -245,16 +257,18 @@ async function perform(task: SlotTask): Promise<SlotResult> {
   }
   const { spec, functions, scratch, places, fallback } = await load(task.run);
   if (task.kind === 'prepare') return { fingerprint: fingerprintOf(spec, functions), fallback };
-  const startedAt = performance.now();
-  const { version, values } = task.weights;
-  const inMemory = values instanceof SharedArrayBuffer;
-  const weights = { version, values: inMemory ? new Float32Array(values) : places.at(values, 'read') };
+  const weights = weightsOf(task.weights, places);
   if (task.kind === 'gradient') {
-    const gradientOf: GradientOf = ({ rows, seed, place }, out) => {
-      const batch = gather(task.run.rows, rows, seed, imageBytes(spec));
-      return functions.gradient(weights, augmented(batch, spec, place), out);
-    };
-    const { batches } = task;
+    const { batches, standby } = task;
+    const cameAt = performance.now();
+    const learnedFrom = ({ rows, seed, place }: MicroBatch): Batch =>
+      augmented(gather(task.run.rows, rows, seed, imageBytes(spec)), spec, place);
+    const first = batches.find(({ rows }) => rows.length > 0);
+    const prepared = first && learnedFrom(first);
+    if (standby !== undefined && !standbyCells.wait(standby)) return { begun: false };
+    const startedAt = standby === undefined ? cameAt : performance.now();
+    const gradientOf: GradientOf = (batch, out) =>
+      functions.gradient(weights, prepared && batch === first ? prepared : learnedFrom(batch), out);
     const out = task.out instanceof Float32Array ? task.out : places.at(task.out, 'write');
     const sum = batches.length === 1 ? out : scratch.at(0);
     const figures = gradientOfNode(
@@ -267,6 +281,7 @@ async function perform(task: SlotTask): Promise<SlotResult> {
     if (sum !== out) out.set(sum);
     return { fallback, ...figures, ...since(startedAt), ...holdings() };
   }
+  const startedAt = performance.now();
   const batch = gather(task.run.rows, task.rows, NO_SEED, imageBytes(spec));
   const { lossSum, predictions } = functions.evaluate(weights, batch);
   const classes = spec.dataset.classNames.length;
@@ -277,6 +292,11 @@ async function perform(task: SlotTask): Promise<SlotResult> {
   });
   return { lossSum, confusion, ...since(startedAt), ...holdings() };
 }
+
+const weightsOf = ({ version, values }: WeightMemory, places: MappedPlaces): Weights => ({
+  version,
+  values: values instanceof SharedArrayBuffer ? new Float32Array(values) : places.at(values, 'read'),
+});
 
 const since = (startedAt: number): Pick<TaskTime, 'computeMs' | 'endedAt'> => ({
   computeMs: performance.now() - startedAt,

@@ -17,12 +17,16 @@ import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, partsForSlots, TreeSum, type Range } from '../shared/tree.js';
 import { wireOf, type Wire } from '../shared/wire.js';
 import type { BufferPool } from './buffer-pool.js';
-import type { Compute } from './compute-pool.js';
+import type { Compute, Standby } from './compute-pool.js';
 import { hasRows, type MicroBatch } from './micro-batch.js';
 import type { RowUser } from './row-store.js';
 import type { RunMemory, TaskTime, WeightMemory } from './slot.js';
 
 const NO_ROWS = new Uint32Array(0);
+/** After so many leases like the one before the next one is foreseen. */
+const STEADY_STEPS = 2;
+/** So many more when what lay ready was in the way. */
+const BUSY_STEPS = 32;
 /** Adding what more slots than these have computed would cost the coordinator more than this process. */
 const MAX_SEPARATE_ANSWERS = 2;
 
@@ -69,6 +73,33 @@ interface ComputedPart {
   readonly time: TaskTime | null;
 }
 
+/** What one slot computes in one go. */
+interface PartTask {
+  readonly batches: readonly MicroBatch[];
+  readonly digests: RowDigest[];
+}
+
+/** A node of the next step that lies ready in a slot. */
+interface ReadyNode extends PartTask {
+  readonly node: Range;
+  readonly place: FilePlace;
+  readonly standby: Standby;
+}
+
+interface BegunNode extends ReadyNode {
+  /** Null when other tasks had it dropped. */
+  readonly result: ReturnType<Standby['begin']>;
+}
+
+/** The next step, and what a worker computes of it if it gets the same lease again. */
+interface NextStep {
+  readonly round: number;
+  readonly work: StepWork;
+  /** What is answered. */
+  readonly nodes: readonly Range[];
+  readonly ready: ReadyNode[];
+}
+
 /** A worker's part of one trial: computes the shards and chunks it holds leases on, and answers. */
 export class TrialWork {
   private readonly context: RunContext;
@@ -84,6 +115,9 @@ export class TrialWork {
   private isOver = false;
   /** Places in the exchange of what was answered to the round. */
   private left: number[] = [];
+  private next: NextStep | null = null;
+  /** Steps in a row that came with the same lease as the one before. */
+  private steadySteps = 0;
   private epochOrders = new Map<number, Promise<Uint32Array>>();
   private ordersEpoch = -1;
 
@@ -111,15 +145,20 @@ export class TrialWork {
   open(round: Round, weights: Uint8Array): void {
     // What was answered before belongs to a round that is closed.
     this.freeLeft();
-    const version = `${this.context.era} trial ${this.trial} round ${round.round}`;
-    this.weights = { version, values: this.takeWeights(round, weights) };
+    this.weights = { version: this.versionOf(round.round), values: this.takeWeights(round, weights) };
     this.round = round;
+    if (this.next !== null && !(round.left && isSameStep(this.next, round))) this.forgetNext();
+  }
+
+  private versionOf(round: number): string {
+    return `${this.context.era} trial ${this.trial} round ${round}`;
   }
 
   /** The run, or the connection, is over: nothing more is left in the exchange. */
   close(): void {
     this.isOver = true;
     this.freeLeft();
+    this.forgetNext();
   }
 
   /** @returns where they are */
@@ -181,20 +220,91 @@ export class TrialWork {
         throw new AtelierError('protocol', `there is no shard ${lease.start + lease.count - 1}`);
       }
       const nodes = coveringNodes(lease, this.plan.shards).flatMap((node) => this.answersTo(node));
-      await Promise.all(nodes.map((node) => this.computeNode(number, work, node, numberOf(lease))));
+      const begun = this.beginReady(number, nodes);
+      this.foresee(number + 1, work, nodes);
+      await Promise.all(
+        nodes.map(async (node, i) => {
+          await this.computeNode(number, work, node, numberOf(lease), begun[i]);
+          // Not before: the slots are to have the cores while they compute, and only the one that has answered is idle.
+          if (this.steadySteps >= STEADY_STEPS) await this.standBy(node);
+        }),
+      );
     } else {
       const chunks = Array.from({ length: lease.count }, (_, i) => lease.start + i);
       await Promise.all(chunks.map((chunk) => this.computeChunk(number, work.split, chunk, numberOf(lease))));
     }
   }
 
-  private async computeNode(round: number, work: StepWork, node: Range, lease: LeaseNumber): Promise<void> {
+  // ---- the next step ---------------------------------------------------------------------------------------
+
+  /** After a step comes the next one with the same lease, but for an epoch's last. */
+  private foresee(round: number, work: StepWork, nodes: readonly Range[]): void {
+    // Of several leases of a step the first one counts.
+    if (this.next?.round === round) return;
+    const stepInEpoch = work.stepInEpoch + 1;
+    const isStep = stepInEpoch < this.plan.stepsPerEpoch;
+    this.next =
+      isStep && this.leavesInPlace ? { round, work: { ...work, stepInEpoch }, nodes, ready: [] } : null;
+  }
+
+  /** Lays a node of the next step ready in a slot. */
+  private async standBy(node: Range): Promise<void> {
+    const { next, weights } = this;
+    if (next?.nodes.includes(node) !== true || weights.values instanceof SharedArrayBuffer) return;
+    const task = await this.partTask(node, next.work);
+    // Its lease, or another one, may have come before the rows.
+    if (this.next !== next || this.isOver || !hasRows(task.batches)) return;
+    const place = this.takePlace();
+    if (place === null) return;
+    const { pool, memory, exchange } = this.context;
+    const standby = pool.standBy({
+      ...{ run: memory, out: place, batches: task.batches },
+      weights: { ...weights, version: this.versionOf(next.round) },
+    });
+    if (standby === null) exchange?.free(place.offset);
+    else next.ready.push({ ...task, node, place, standby });
+  }
+
+  /** A lease has come. @returns for each of its nodes what lay ready */
+  private beginReady(round: number, nodes: readonly Range[]): (BegunNode | undefined)[] {
+    const { next } = this;
+    if (next?.round !== round) return [];
+    if (nodes.length !== next.nodes.length || !nodes.every((node, i) => isSameRange(node, next.nodes[i]))) {
+      this.forgetNext();
+      return [];
+    }
+    this.steadySteps++;
+    this.next = null;
+    return nodes.map((node) => {
+      const ready = next.ready.find((each) => isSameRange(node, each.node));
+      return ready && { ...ready, result: ready.standby.begin() };
+    });
+  }
+
+  private forgetNext(): void {
+    for (const { standby, place } of this.next?.ready ?? []) {
+      standby.drop();
+      this.context.exchange?.free(place.offset);
+    }
+    this.next = null;
+    this.steadySteps = 0;
+  }
+
+  // ---- computing -------------------------------------------------------------------------------------------
+
+  private async computeNode(
+    round: number,
+    work: StepWork,
+    node: Range,
+    lease: LeaseNumber,
+    begun: BegunNode | undefined,
+  ): Promise<void> {
     const { run, buffers, pool, exchange, send, sendInPlace } = this.context;
     const { wire } = this;
     const tree = new TreeSum<GradientSum>(node, (left, right) => addGradientSums(left, right, wire.add));
     const lent: Float32Array[] = [];
     const parts = this.answersSeparately ? [node] : partsForSlots(node, pool.slots);
-    const place = parts.length === 1 ? this.takePlace() : null;
+    const place = begun?.place ?? (parts.length === 1 ? this.takePlace() : null);
     let leftAt: number | null = null;
     const rowDigests: RowDigest[] = [];
     const times: TaskTime[] = [];
@@ -203,7 +313,7 @@ export class TrialWork {
     try {
       const totals = await Promise.all(
         parts.map(async (part) => {
-          const computed = await this.computePart(part, work, place ?? (() => this.borrow(lent)));
+          const computed = await this.computePart(part, work, place ?? (() => this.borrow(lent)), begun);
           computeMs += computed.computeMs;
           retries += computed.retries;
           if (computed.time !== null) times.push(computed.time);
@@ -249,15 +359,14 @@ export class TrialWork {
    * @param target where its values go: a place that they are left in, or memory to take when there are any
    */
   private async computePart(
-    { start, count }: Range,
+    part: Range,
     work: StepWork,
     target: FilePlace | (() => Float32Array),
+    begun: BegunNode | undefined,
   ): Promise<ComputedPart> {
     // The round may be over, and the next one's parameters be here, before the rows are.
     const { weights } = this;
-    const shards = Array.from({ length: count }, (_, i) => start + i);
-    const batches = await Promise.all(shards.map((shard) => this.microBatch(shard, work)));
-    const digests = batches.map(({ rows }) => rowDigest(rows));
+    const { batches, digests } = begun ?? (await this.partTask(part, work));
     if (!hasRows(batches)) {
       const sum = { rows: 0, lossSum: 0, correct: 0, values: null };
       return { sum, digests, computeMs: 0, retries: 0, time: null };
@@ -265,11 +374,20 @@ export class TrialWork {
     const { pool, memory, warn } = this.context;
     const out = typeof target === 'function' ? target() : target;
     const values = out instanceof Float32Array ? out : null;
-    const result = await pool.gradient({ run: memory, weights, out, batches });
+    const early = await begun?.result;
+    // The slots had other things to do.
+    if (early === null) this.steadySteps = -BUSY_STEPS;
+    const result = early ?? (await pool.gradient({ run: memory, weights, out, batches }));
     const { lossSum, correct, computeMs, retries, fallback } = result;
     if (fallback !== null) warn(`${fallback}: this model is not compiled, steps are slower`);
     const rows = batches.reduce((sum, batch) => sum + batch.rows.length, 0);
     return { sum: { rows, lossSum, correct, values }, digests, computeMs, retries, time: result };
+  }
+
+  private async partTask({ start, count }: Range, work: StepWork): Promise<PartTask> {
+    const shards = Array.from({ length: count }, (_, i) => start + i);
+    const batches = await Promise.all(shards.map((shard) => this.microBatch(shard, work)));
+    return { batches, digests: batches.map(({ rows }) => rowDigest(rows)) };
   }
 
   /** For the answer: when its tasks were computed, if the run wants to know. */
@@ -336,3 +454,11 @@ export class TrialWork {
     return Int32Array.of(stream.uint32(), stream.uint32());
   }
 }
+
+const isSameRange = (a: Range, b: Range | undefined): boolean => a.start === b?.start && a.count === b.count;
+
+const isSameStep = (next: NextStep, { round, work }: Round): boolean =>
+  round === next.round &&
+  work.kind === 'step' &&
+  work.epoch === next.work.epoch &&
+  work.stepInEpoch === next.work.stepInEpoch;

@@ -70,6 +70,15 @@ async function gradients(
   return { hash: weightsSha256(all), retries };
 }
 
+/** The gradient of three rows, under weights that are still to be filled in. */
+function gradientTask({ model }: ModelFixture, run: RunMemory) {
+  const bytes = model.layout.size * Float32Array.BYTES_PER_ELEMENT;
+  const values = new SharedArrayBuffer(bytes);
+  const out = new Float32Array(new SharedArrayBuffer(bytes));
+  const batches = [{ rows: Uint32Array.of(1, 2, 3), seed: Int32Array.of(1, 7), place: PLACE }];
+  return { values, task: { run, weights: { version: `task ${++runs}`, values }, out, batches } };
+}
+
 describe('slots', () => {
   const folder = temporaryFolder();
 
@@ -119,6 +128,34 @@ describe('slots', () => {
         batches,
       }),
     ).rejects.toThrow('the file does not reach so far');
+  });
+
+  test('what lies ready begins when it is told to, with the weights of then', async () => {
+    const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+    const pool = startPool(2);
+    const run = runMemory(fixture);
+    const { task, values } = gradientTask(fixture, run);
+    const standby = pool.standBy(task);
+    new Float32Array(values).set(fixture.weights);
+    await standby?.begin();
+    const plain = gradientTask(fixture, run);
+    new Float32Array(plain.values).set(fixture.weights);
+    await pool.gradient(plain.task);
+    expect(weightsSha256(task.out)).toBe(weightsSha256(plain.task.out));
+  });
+
+  test('what lies ready is dropped for other tasks, and does not hold up the end', async () => {
+    const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+    const pool = startPool(1);
+    const run = runMemory(fixture);
+    const first = gradientTask(fixture, run);
+    const standby = pool.standBy(first.task);
+    expect(pool.standBy(first.task)).toBeNull();
+    await pool.gradient(gradientTask(fixture, run).task);
+    expect(await standby?.begin()).toBeNull();
+    expect(first.task.out.every((value) => value === 0)).toBe(true);
+    // It still lies there when the pool is closed, at the end of this test.
+    expect(pool.standBy(first.task)).not.toBeNull();
   });
 
   test('a thread that dies is replaced and its tasks run again, with the same result', async () => {

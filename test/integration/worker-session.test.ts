@@ -90,6 +90,7 @@ const firstModelOnly: Compute = {
       : Promise.reject(new Error('out of memory')),
   gradient: () => Promise.reject(new Error('not asked for')),
   evaluate: () => Promise.reject(new Error('not asked for')),
+  standBy: () => null,
 };
 
 const RUN_SPEC: RunSpec = {

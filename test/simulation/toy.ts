@@ -111,10 +111,16 @@ const floatsOf = (values: SharedArrayBuffer | FilePlace): Float32Array =>
 /** Everyone's fingerprint. */
 const FINGERPRINT = 'f'.repeat(64);
 
+type GradientTask = Parameters<Compute['gradient']>[0];
+type GradientResult = Awaited<ReturnType<Compute['gradient']>>;
+type ToyTask<Result> = (computeMs: number) => Result;
+
 /** The slots of a simulated worker: tasks wait in a queue and take simulated time. */
 export class ToyPool implements Compute {
   private readonly options: ToyPoolOptions;
   private readonly queue: (() => void)[] = [];
+  /** What drops each task on standby. */
+  private readonly standing = new Set<() => void>();
   readonly slots: number;
   /** Both kinds are simulated. */
   readonly mapsFiles: boolean;
@@ -129,8 +135,10 @@ export class ToyPool implements Compute {
     this.idle = options.slots;
   }
 
-  gradient: Compute['gradient'] = ({ run, weights, batches, out: target }) =>
-    this.run((computeMs) => {
+  gradient: Compute['gradient'] = (task) => this.run(this.gradientOf(task));
+
+  private gradientOf({ run, weights, batches, out: target }: GradientTask): ToyTask<GradientResult> {
+    return (computeMs) => {
       const data = this.rowsOf(run);
       const values = floatsOf(weights.values);
       const out = target instanceof Float32Array ? target : valuesAt(target);
@@ -138,7 +146,51 @@ export class ToyPool implements Compute {
       const scratch = (): Float32Array => new Float32Array(out.length);
       const figures = gradientOfNode(batches, out, gradientOf, scratch, wireOf(specOf(run).wire));
       return { ...figures, computeMs, fallback: null, retries: 0, slot: 0, endedAt: 0 };
+    };
+  }
+
+  /** Lies in a slot from when one is idle. */
+  standBy: Compute['standBy'] = (task) => {
+    if (this.standing.size >= this.slots) return null;
+    let begin = (): void => undefined;
+    let drop = (): void => undefined;
+    const result = new Promise<GradientResult | null>((resolve, reject) => {
+      const compute = (): void => this.start(this.gradientOf(task), resolve, reject);
+      let state: 'queued' | 'lies' | 'begun' | 'dropped' = 'queued';
+      const letGo = (): void => {
+        this.idle++;
+        resolve(null);
+        this.next();
+      };
+      this.queue.push(() => {
+        if (state === 'begun') compute();
+        else if (state === 'dropped') letGo();
+        else state = 'lies';
+      });
+      drop = () => {
+        if (!this.standing.delete(drop)) return;
+        const lay = state === 'lies';
+        state = 'dropped';
+        if (lay) letGo();
+      };
+      begin = () => {
+        if (!this.standing.delete(drop)) return;
+        const lay = state === 'lies';
+        state = 'begun';
+        if (lay) compute();
+      };
+      this.standing.add(drop);
     });
+    result.catch(() => undefined);
+    this.next();
+    return {
+      begin: () => {
+        begin();
+        return result;
+      },
+      drop,
+    };
+  };
 
   evaluate: Compute['evaluate'] = ({ run, weights, rows }) =>
     this.run((computeMs) => ({
@@ -156,20 +208,28 @@ export class ToyPool implements Compute {
     return { images: new Uint8Array(images), labels: new Uint8Array(labels), imageBytes, classes };
   }
 
-  private run<Result>(task: (computeMs: number) => Result): Promise<Result> {
+  private run<Result>(task: ToyTask<Result>): Promise<Result> {
+    for (const drop of this.standing) drop();
     return new Promise((resolve, reject) => {
-      this.queue.push(() => {
-        const { chance, taskMs, owner } = this.options;
-        const ms = taskMs * chance.between(0.5, 1.5);
-        // As in a slot, the weights are read when the task begins, the result is there when it ends.
-        const result = task(ms);
-        owner.clock.after(ms, () => {
-          this.idle++;
-          if (this.isBroken) reject(new Error('a simulated slot broke'));
-          else resolve(result);
-          this.next();
-        });
-      });
+      this.queue.push(() => this.start(task, resolve, reject));
+      this.next();
+    });
+  }
+
+  /** On a slot that is taken. */
+  private start<Result>(
+    task: ToyTask<Result>,
+    resolve: (result: Result) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { chance, taskMs, owner } = this.options;
+    const ms = taskMs * chance.between(0.5, 1.5);
+    // As in a slot, the weights are read when the task begins, the result is there when it ends.
+    const result = task(ms);
+    owner.clock.after(ms, () => {
+      this.idle++;
+      if (this.isBroken) reject(new Error('a simulated slot broke'));
+      else resolve(result);
       this.next();
     });
   }

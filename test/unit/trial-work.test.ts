@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Bitmap } from '../../shared/bitmap.js';
 import { hostTimeMs } from '../../shared/clock.js';
 import type { ExchangeGuest, ExchangePlaces, FilePlace } from '../../shared/exchange.js';
@@ -21,7 +21,7 @@ const SPEC = {
 
 type PartialSum = Extract<WorkerToCoordinator, { type: 'partial' }>;
 
-const step = (round: number, left: boolean): Extract<CoordinatorToWorker, { type: 'round' }> => ({
+const step = (round: number, left = true): Extract<CoordinatorToWorker, { type: 'round' }> => ({
   ...{ type: 'round', run: 0, trial: 0, round, left },
   work: { kind: 'step', epoch: 0, stepInEpoch: round },
 });
@@ -68,6 +68,7 @@ function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC
   computedTo: FilePlace[];
   sent: { partial: PartialSum; payload: number }[];
 } {
+  const { trainRows } = spec.dataset;
   const computedWith: (number[] | FilePlace)[] = [];
   const computedTo: FilePlace[] = [];
   const sent: { partial: PartialSum; payload: number }[] = [];
@@ -83,6 +84,7 @@ function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC
       });
     },
     evaluate: () => Promise.reject(new Error('nothing is evaluated')),
+    standBy: () => null,
     prepare: () => Promise.reject(new Error('nothing is prepared')),
     ...pool,
   };
@@ -103,10 +105,10 @@ function workOf({ exchange = null, ensure = () => Promise.resolve(), spec = SPEC
     0,
     Buffer.concat([
       Bitmap.of(
-        ROWS,
-        Uint32Array.from({ length: ROWS }, (_, i) => i),
+        trainRows,
+        Uint32Array.from({ length: trainRows }, (_, i) => i),
       ).bytes,
-      new Bitmap(ROWS).bytes,
+      new Bitmap(trainRows).bytes,
     ]),
   );
   return { work, computedWith, computedTo, sent };
@@ -248,4 +250,98 @@ test.each([
 ])('%s are refused', (_name, exchange, left, payload, message) => {
   const { work } = workOf({ exchange });
   expect(() => work.open(step(0, left), payload)).toThrow(message);
+});
+
+describe('a step like those before', () => {
+  const STEPS = 24;
+  /** Leases alike, after which the next one is foreseen. */
+  const STEADY = 3;
+  const FIGURES = { lossSum: 2, correct: 1, computeMs: 1, retries: 0, fallback: null, slot: 3, endedAt: 0 };
+  const spec = { ...SPEC, dataset: { trainRows: 4 * STEPS, testRows: 0 } } as unknown as RunSpec;
+
+  /** A worker of one slot; what is laid ready in it, and what became of that. */
+  function steadyWork(laidReady: 'begins' | 'was dropped' = 'begins') {
+    const exchange = new Exchange(4);
+    const standing: { task: Parameters<Compute['standBy']>[0]; fate: 'lies' | 'begun' | 'dropped' }[] = [];
+    const pool: Partial<Compute> = {
+      mapsFiles: true,
+      standBy: (task) => {
+        const one: (typeof standing)[number] = { task, fate: 'lies' };
+        standing.push(one);
+        return {
+          begin: () => {
+            one.fate = 'begun';
+            return Promise.resolve(laidReady === 'begins' ? FIGURES : null);
+          },
+          drop: () => (one.fate = 'dropped'),
+        };
+      },
+    };
+    const { work, computedTo, sent } = workOf({ exchange, spec, pool });
+    const take = async (round: number, lease = SHARD): Promise<void> => {
+      work.open(step(round), new Uint8Array(0));
+      await work.compute(round, lease);
+    };
+    const takeAll = async (from: number, to: number): Promise<void> => {
+      for (let round = from; round < to; round++) await take(round);
+    };
+    return { exchange, work, standing, computedTo, sent, take, takeAll };
+  }
+
+  test('lies ready in a slot, and begins with its lease', async () => {
+    const { standing, computedTo, sent, takeAll } = steadyWork();
+    await takeAll(0, STEADY - 1);
+    expect(standing).toEqual([]);
+    await takeAll(STEADY - 1, STEADY);
+    const [next] = standing;
+    expect(next).toMatchObject({ fate: 'lies', task: { weights: { version: `1 trial 0 round ${STEADY}` } } });
+    await takeAll(STEADY, STEADY + 1);
+    expect(next?.fate).toBe('begun');
+    expect(computedTo).toHaveLength(STEADY);
+    expect(sent.at(-1)?.partial).toMatchObject({ round: STEADY, rows: 2, lossSum: 2 });
+  });
+
+  test('has the rows that it has without it', async () => {
+    const { standing, sent, takeAll } = steadyWork();
+    await takeAll(0, STEPS);
+    const plain = workOf({ exchange: new Exchange(4), spec, pool: { mapsFiles: true } });
+    for (let round = 0; round < STEPS; round++) {
+      plain.work.open(step(round), new Uint8Array(0));
+      await plain.work.compute(round, SHARD);
+    }
+    const digests = (of: typeof sent): unknown => of.map(({ partial: { rowDigests } }) => rowDigests);
+    expect(digests(sent)).toEqual(digests(plain.sent));
+    // After an epoch's last step comes an evaluation.
+    expect(standing).toHaveLength(STEPS - STEADY);
+  });
+
+  test.each([
+    ['another lease', ({ take }: ReturnType<typeof steadyWork>) => take(STEADY, { start: 1, count: 1 })],
+    ['a later round', ({ take }: ReturnType<typeof steadyWork>) => take(STEADY + 1)],
+    [
+      'the end',
+      ({ work }: ReturnType<typeof steadyWork>) => {
+        work.close();
+        return Promise.resolve();
+      },
+    ],
+  ])('is dropped for %s, and its place is free', async (_name, event) => {
+    const steady = steadyWork();
+    await steady.takeAll(0, STEADY);
+    const { exchange, standing, computedTo } = steady;
+    expect(exchange.taken.size).toBe(2);
+    await event(steady);
+    expect(standing.map(({ fate }) => fate)).toEqual(['dropped']);
+    // What was left for the round before is free too; what came was computed as any other.
+    expect(exchange.taken.size).toBe(computedTo.length - STEADY);
+  });
+
+  test('is computed as any other where the slots had other things to do, and so are the next ones', async () => {
+    const { standing, computedTo, sent, takeAll } = steadyWork('was dropped');
+    await takeAll(0, STEADY + 1);
+    expect(computedTo).toHaveLength(STEADY + 1);
+    expect(sent.at(-1)?.partial).toMatchObject({ round: STEADY, lossSum: 1 });
+    await takeAll(STEADY + 1, STEPS);
+    expect(standing).toHaveLength(1);
+  });
 });
