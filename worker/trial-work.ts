@@ -63,6 +63,15 @@ interface LeaseNumber {
 }
 const numberOf = ({ lease }: LeaseNumber): LeaseNumber => (lease === undefined ? {} : { lease });
 
+/** Where a slot writes a gradient: memory of this process, or a place where the coordinator finds it. */
+type Output = Float32Array | FilePlace;
+
+/** What one slot computes in one go. */
+interface PartTask {
+  readonly batches: readonly MicroBatch[];
+  readonly digests: RowDigest[];
+}
+
 /** The sum over the shards that one slot computed in one go. */
 interface ComputedPart {
   readonly sum: GradientSum;
@@ -73,20 +82,14 @@ interface ComputedPart {
   readonly time: TaskTime | null;
 }
 
-/** What one slot computes in one go. */
-interface PartTask {
-  readonly batches: readonly MicroBatch[];
-  readonly digests: RowDigest[];
-}
-
-/** A node of the next step that lies ready in a slot. */
-interface ReadyNode extends PartTask {
-  readonly node: Range;
-  readonly place: FilePlace;
+/** A part of the next step that lies ready in a slot. */
+interface ReadyPart extends PartTask {
+  readonly part: Range;
+  readonly out: Output;
   readonly standby: Standby;
 }
 
-interface BegunNode extends ReadyNode {
+interface BegunPart extends ReadyPart {
   /** Null when other tasks had it dropped. */
   readonly result: ReturnType<Standby['begin']>;
 }
@@ -95,9 +98,11 @@ interface BegunNode extends ReadyNode {
 interface NextStep {
   readonly round: number;
   readonly work: StepWork;
+  /** Where its weights will be. */
+  readonly values: WeightMemory['values'];
   /** What is answered. */
   readonly nodes: readonly Range[];
-  readonly ready: ReadyNode[];
+  readonly ready: ReadyPart[];
 }
 
 /** A worker's part of one trial: computes the shards and chunks it holds leases on, and answers. */
@@ -147,7 +152,9 @@ export class TrialWork {
     this.freeLeft();
     this.weights = { version: this.versionOf(round.round), values: this.takeWeights(round, weights) };
     this.round = round;
-    if (this.next !== null && !(round.left && isSameStep(this.next, round))) this.forgetNext();
+    const { next } = this;
+    if (next !== null && !(isSameStep(next, round) && isSamePlace(next.values, this.weights.values)))
+      this.forgetNext();
   }
 
   private versionOf(round: number): string {
@@ -186,11 +193,23 @@ export class TrialWork {
     return this.answersSeparately ? partsForSlots(node, slots) : [node];
   }
 
-  /** Where a slot may leave the gradient of a whole node itself; null where it cannot. */
-  private takePlace(): FilePlace | null {
-    const { exchange, spec } = this.context;
-    if (!this.leavesInPlace) return null;
-    return exchange?.places?.takePlace(spec.layout.size * Float32Array.BYTES_PER_ELEMENT) ?? null;
+  /** What slots compute, each in one go, of a node that is answered. */
+  private partsOf(node: Range): Range[] {
+    return this.answersSeparately ? [node] : partsForSlots(node, this.context.pool.slots);
+  }
+
+  /** @param isWhole whether a whole node is written there: then the slot may leave it for the coordinator itself */
+  private takeOutput(isWhole: boolean): Output {
+    const { exchange, spec, buffers } = this.context;
+    const bytes = spec.layout.size * Float32Array.BYTES_PER_ELEMENT;
+    const place = isWhole && this.leavesInPlace ? exchange?.places?.takePlace(bytes) : null;
+    return place ?? buffers.borrow();
+  }
+
+  private giveBack(output: Output): void {
+    const { exchange, buffers } = this.context;
+    if (output instanceof Float32Array) buffers.giveBack(output);
+    else exchange?.free(output.offset);
   }
 
   private get answersSeparately(): boolean {
@@ -223,10 +242,13 @@ export class TrialWork {
       const begun = this.beginReady(number, nodes);
       this.foresee(number + 1, work, nodes);
       await Promise.all(
-        nodes.map(async (node, i) => {
-          await this.computeNode(number, work, node, numberOf(lease), begun[i]);
-          // Not before: the slots are to have the cores while they compute, and only the one that has answered is idle.
-          if (this.steadySteps >= STEADY_STEPS) await this.standBy(node);
+        nodes.map(async (node) => {
+          await this.computeNode(number, work, node, numberOf(lease), begun);
+          // Not before: slots that compute are to have the cores, and those that have computed this node are idle.
+          if (this.steadySteps >= STEADY_STEPS) {
+            const parts = this.partsOf(node);
+            await Promise.all(parts.map((part) => this.standBy(node, part, parts.length === 1)));
+          }
         }),
       );
     } else {
@@ -243,30 +265,28 @@ export class TrialWork {
     if (this.next?.round === round) return;
     const stepInEpoch = work.stepInEpoch + 1;
     const isStep = stepInEpoch < this.plan.stepsPerEpoch;
-    this.next =
-      isStep && this.leavesInPlace ? { round, work: { ...work, stepInEpoch }, nodes, ready: [] } : null;
+    const { values } = this.weights;
+    this.next = isStep ? { round, work: { ...work, stepInEpoch }, values, nodes, ready: [] } : null;
   }
 
-  /** Lays a node of the next step ready in a slot. */
-  private async standBy(node: Range): Promise<void> {
-    const { next, weights } = this;
-    if (next?.nodes.includes(node) !== true || weights.values instanceof SharedArrayBuffer) return;
-    const task = await this.partTask(node, next.work);
+  /** Lays a part of a node of the next step ready in a slot. */
+  private async standBy(node: Range, part: Range, isWhole: boolean): Promise<void> {
+    const { next } = this;
+    if (next?.nodes.includes(node) !== true) return;
+    const { round, work, values } = next;
+    const task = await this.partTask(part, work);
     // Its lease, or another one, may have come before the rows.
     if (this.next !== next || this.isOver || !hasRows(task.batches)) return;
-    const place = this.takePlace();
-    if (place === null) return;
-    const { pool, memory, exchange } = this.context;
-    const standby = pool.standBy({
-      ...{ run: memory, out: place, batches: task.batches },
-      weights: { ...weights, version: this.versionOf(next.round) },
-    });
-    if (standby === null) exchange?.free(place.offset);
-    else next.ready.push({ ...task, node, place, standby });
+    const { pool, memory } = this.context;
+    const out = this.takeOutput(isWhole);
+    const weights = { version: this.versionOf(round), values };
+    const standby = pool.standBy({ run: memory, weights, out, batches: task.batches });
+    if (standby === null) this.giveBack(out);
+    else next.ready.push({ ...task, part, out, standby });
   }
 
-  /** A lease has come. @returns for each of its nodes what lay ready */
-  private beginReady(round: number, nodes: readonly Range[]): (BegunNode | undefined)[] {
+  /** A lease has come. @returns what lay ready of its nodes */
+  private beginReady(round: number, nodes: readonly Range[]): BegunPart[] {
     const { next } = this;
     if (next?.round !== round) return [];
     if (nodes.length !== next.nodes.length || !nodes.every((node, i) => isSameRange(node, next.nodes[i]))) {
@@ -275,16 +295,13 @@ export class TrialWork {
     }
     this.steadySteps++;
     this.next = null;
-    return nodes.map((node) => {
-      const ready = next.ready.find((each) => isSameRange(node, each.node));
-      return ready && { ...ready, result: ready.standby.begin() };
-    });
+    return next.ready.map((ready) => ({ ...ready, result: ready.standby.begin() }));
   }
 
   private forgetNext(): void {
-    for (const { standby, place } of this.next?.ready ?? []) {
+    for (const { standby, out } of this.next?.ready ?? []) {
       standby.drop();
-      this.context.exchange?.free(place.offset);
+      this.giveBack(out);
     }
     this.next = null;
     this.steadySteps = 0;
@@ -297,14 +314,13 @@ export class TrialWork {
     work: StepWork,
     node: Range,
     lease: LeaseNumber,
-    begun: BegunNode | undefined,
+    begun: readonly BegunPart[],
   ): Promise<void> {
-    const { run, buffers, pool, exchange, send, sendInPlace } = this.context;
+    const { run, exchange, send, sendInPlace } = this.context;
     const { wire } = this;
     const tree = new TreeSum<GradientSum>(node, (left, right) => addGradientSums(left, right, wire.add));
-    const lent: Float32Array[] = [];
-    const parts = this.answersSeparately ? [node] : partsForSlots(node, pool.slots);
-    const place = begun?.place ?? (parts.length === 1 ? this.takePlace() : null);
+    const parts = this.partsOf(node);
+    const outputs: Output[] = [];
     let leftAt: number | null = null;
     const rowDigests: RowDigest[] = [];
     const times: TaskTime[] = [];
@@ -313,7 +329,12 @@ export class TrialWork {
     try {
       const totals = await Promise.all(
         parts.map(async (part) => {
-          const computed = await this.computePart(part, work, place ?? (() => this.borrow(lent)), begun);
+          const early = begun.find((each) => isSameRange(each.part, part));
+          const computed = await this.computePart(part, work, early, () => {
+            const output = early?.out ?? this.takeOutput(parts.length === 1);
+            outputs.push(output);
+            return output;
+          });
           computeMs += computed.computeMs;
           retries += computed.retries;
           if (computed.time !== null) times.push(computed.time);
@@ -325,7 +346,8 @@ export class TrialWork {
       invariant(sum !== undefined, 'all shards of the node are in');
       const { rows, lossSum, correct, values } = sum;
       if (this.isOver) return;
-      if (place !== null && rows > 0) leftAt = place.offset;
+      const [output] = outputs;
+      if (output !== undefined && !(output instanceof Float32Array)) leftAt = output.offset;
       else if (values !== null) leftAt = exchange?.leaveGradient(bytesOf(values)) ?? null;
       const figures = {
         rows,
@@ -343,26 +365,21 @@ export class TrialWork {
       if (values === null || leftAt !== null) send(partial);
       else await sendInPlace(partial, wire.packInPlace(values));
     } finally {
-      for (const buffer of lent) buffers.giveBack(buffer);
-      if (place !== null && leftAt !== place.offset) exchange?.free(place.offset);
+      for (const output of outputs) {
+        if (output instanceof Float32Array || output.offset !== leftAt) this.giveBack(output);
+      }
     }
-  }
-
-  private borrow(lent: Float32Array[]): Float32Array {
-    const buffer = this.context.buffers.borrow();
-    lent.push(buffer);
-    return buffer;
   }
 
   /**
    * What one slot computes at a time: the sum over the shards of a node below the one that is answered.
-   * @param target where its values go: a place that they are left in, or memory to take when there are any
+   * @param takeOutput called once, when there are any rows
    */
   private async computePart(
     part: Range,
     work: StepWork,
-    target: FilePlace | (() => Float32Array),
-    begun: BegunNode | undefined,
+    begun: BegunPart | undefined,
+    takeOutput: () => Output,
   ): Promise<ComputedPart> {
     // The round may be over, and the next one's parameters be here, before the rows are.
     const { weights } = this;
@@ -372,7 +389,7 @@ export class TrialWork {
       return { sum, digests, computeMs: 0, retries: 0, time: null };
     }
     const { pool, memory, warn } = this.context;
-    const out = typeof target === 'function' ? target() : target;
+    const out = takeOutput();
     const values = out instanceof Float32Array ? out : null;
     const early = await begun?.result;
     // The slots had other things to do.
@@ -462,3 +479,6 @@ const isSameStep = (next: NextStep, { round, work }: Round): boolean =>
   work.kind === 'step' &&
   work.epoch === next.work.epoch &&
   work.stepInEpoch === next.work.stepInEpoch;
+
+const isSamePlace = (a: WeightMemory['values'], b: WeightMemory['values']): boolean =>
+  a === b || ('path' in a && 'path' in b && a.path === b.path);

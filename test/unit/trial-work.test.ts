@@ -301,6 +301,29 @@ describe('a step like those before', () => {
     expect(sent.at(-1)?.partial).toMatchObject({ round: STEADY, rows: 2, lossSum: 2 });
   });
 
+  test('lies ready too where everything is sent', async () => {
+    const standing: Parameters<Compute['standBy']>[0][] = [];
+    const pool: Partial<Compute> = {
+      slots: 2,
+      standBy: (task) => {
+        standing.push(task);
+        return { begin: () => Promise.resolve(FIGURES), drop: () => undefined };
+      },
+    };
+    const { work, computedWith, sent } = workOf({ spec, pool });
+    for (let round = 0; round <= STEADY; round++) {
+      work.open(step(round, false), WEIGHTS);
+      await work.compute(round, { start: 0, count: 2 });
+    }
+    expect(computedWith).toHaveLength(2 * STEADY);
+    // What each slot computes is added here, in memory of its own.
+    expect(new Set(standing.slice(0, 2).map(({ out }) => out)).size).toBe(2);
+    expect(sent.at(-1)).toMatchObject({
+      partial: { round: STEADY, count: 2, rows: 4, lossSum: 4, leftAt: null },
+      payload: 12,
+    });
+  });
+
   test('has the rows that it has without it', async () => {
     const { standing, sent, takeAll } = steadyWork();
     await takeAll(0, STEPS);
