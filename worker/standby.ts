@@ -1,6 +1,6 @@
 /*
  * A slot on standby: it has its next task, with the rows gathered, and waits for the word to begin. Between two steps nothing is on the
- * way then but that word: no queue, no message, no copy (ARCHITECTURE.md, "On one host").
+ * way then but that word: no queue, no message, no copy (ARCHITECTURE.md, "One step, end to end").
  */
 
 const WAITING = 0;
