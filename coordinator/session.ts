@@ -350,7 +350,9 @@ export class Session {
     return this.clock.after(ms, () => {
       const left = HEARTBEAT_TIMEOUT_MS - this.silentMs;
       if (left <= 0) this.close(CloseCode.timeout, `silent for ${HEARTBEAT_TIMEOUT_MS / 1000} s`);
-      else if (this.state.kind === 'joined') this.state.cancelDeadline = this.silenceDeadline(left);
+      // Timers know whole milliseconds: less than one would be no time at all, again and again.
+      else if (this.state.kind === 'joined')
+        this.state.cancelDeadline = this.silenceDeadline(Math.ceil(left));
     });
   }
 
