@@ -33,7 +33,7 @@ type Tried<Result> = Result & { readonly retries: number };
 
 /** A task that lies ready in a slot. Nothing is computed before `begin`; one of the two is called, once. */
 export interface Standby {
-  /** @returns null when it was dropped before */
+  /** @returns null when it does not lie there any more: it was dropped, or its thread has died more than once */
   begin(): Promise<Tried<GradientResult> | null>;
   drop(): void;
 }
@@ -139,11 +139,12 @@ export class ComputePool implements Compute {
         this.standing.delete(drop);
         this.cells.giveBack(cell);
       });
-    // Who drops it does not want to hear of it, and who begins it does so later.
+    // What fails before it is begun is not missed; who begins it hears of it.
     done.catch(() => undefined);
     return {
       begin: () => {
-        if (this.standing.delete(drop)) this.cells.begin(cell);
+        if (!this.standing.delete(drop)) return Promise.resolve(null);
+        this.cells.begin(cell);
         return this.asked(done);
       },
       drop,

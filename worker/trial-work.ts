@@ -304,7 +304,7 @@ export class TrialWork {
       this.giveBack(out);
     }
     this.next = null;
-    this.steadySteps = 0;
+    this.steadySteps = Math.min(this.steadySteps, 0);
   }
 
   // ---- computing -------------------------------------------------------------------------------------------
