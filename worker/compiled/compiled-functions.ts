@@ -14,6 +14,7 @@ import { nodeBackend } from '../tensorflow.js';
 import { withFusedNormalization } from './batch-normalization.js';
 import { CompiledGraph, ResidentTensors, type GraphInput } from './compiled-graph.js';
 import { withFastConvolutions } from './convolutions.js';
+import { gradientsLast } from './gradients-last.js';
 import { nativeLoss, nativeSmoothedLoss, withNativeGradients } from './native-gradients.js';
 import { trace, TraceRefused, type TracedGraph, type TraceInput } from './trace.js';
 
@@ -147,6 +148,8 @@ export class CompiledFunctions implements ModelFunctions {
     if (first.constants.join() !== second.constants.join() || first.nodes !== second.nodes) {
       throw new TraceRefused('the ops it runs depend on the values of its input', undefined);
     }
+    const { graph, outputs } = first;
+    if (kind === 'gradient') graph.waits = gradientsLast(graph.nodes, outputs, graph.shapes);
     return first;
   }
 

@@ -146,6 +146,10 @@ const SIGNATURE_METHOD = 'tensorflow/serving/predict';
 /** Collects the nodes of one graph. */
 export class GraphBuilder {
   readonly nodes: GraphNode[] = [];
+  /** Shapes of tensors, by their sources, where they are known. */
+  readonly shapes = new Map<string, readonly number[]>();
+  /** Ops that an op waits for besides its inputs, by its name. */
+  waits: ReadonlyMap<string, readonly string[]> = new Map();
   readonly kinds: AttrKinds;
 
   constructor(kinds: AttrKinds) {
@@ -177,7 +181,7 @@ export class GraphBuilder {
 
   /** The graph as the bytes of a `saved_model.pb`. */
   savedModel(): Uint8Array {
-    return writeSavedModel(this.nodes, this.kinds, null);
+    return writeSavedModel(this.nodes, this.kinds, null, this.waits);
   }
 }
 
@@ -186,11 +190,12 @@ export function writeSavedModel(
   nodes: readonly GraphNode[],
   kinds: AttrKinds,
   signature: Signature | null,
+  waits: GraphBuilder['waits'] = new Map(),
 ): Uint8Array {
   const versions = new proto.VersionDef();
   versions.setProducer(GRAPH_PRODUCER);
   const graph = new proto.GraphDef();
-  graph.setNodeList(nodes.map((node) => nodeProto(node, kinds)));
+  graph.setNodeList(nodes.map((node) => nodeProto(node, kinds, waits.get(node.name) ?? [])));
   graph.setVersions(versions);
   const info = new proto.MetaGraphDef.MetaInfoDef();
   info.addTags(SAVED_MODEL_TAG);
@@ -219,7 +224,7 @@ function signatureProto({ inputs, outputs }: Signature): object {
   return signature;
 }
 
-function nodeProto(node: GraphNode, kinds: AttrKinds): ProtoNode {
+function nodeProto(node: GraphNode, kinds: AttrKinds, waits: readonly string[]): ProtoNode {
   const written = new proto.NodeDef();
   written.setName(node.name);
   const attrs = written.getAttrMap();
@@ -247,6 +252,7 @@ function nodeProto(node: GraphNode, kinds: AttrKinds): ProtoNode {
     case 'operation':
       written.setOp(node.op);
       for (const input of node.inputs) written.addInput(input.replace(/:0$/, ''));
+      for (const name of waits) written.addInput(`^${name}`);
       for (const attr of node.attrs) attrs.set(attr.name, attributeProto(attr, kinds));
       return written;
     default:

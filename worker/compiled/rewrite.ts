@@ -81,7 +81,9 @@ const batchMatMul: Rewrite = ([a, b], attrs, builder, types) => {
     const bytes = new Uint8Array(Int32Array.from(shape).buffer);
     const target = builder.constant(types.TF_INT32, [shape.length], bytes);
     const shapeType = { name: 'Tshape', type: types.TF_ATTR_TYPE, value: types.TF_INT32 };
-    return builder.operation('Reshape', [source, `${target}:0`], [floatType(types), shapeType]);
+    const reshaped = builder.operation('Reshape', [source, `${target}:0`], [floatType(types), shapeType]);
+    builder.shapes.set(`${reshaped}:0`, shape);
+    return reshaped;
   };
   const [, aRows = 0, aColumns = 0] = a.shape;
   const [, bRows = 0, bColumns = 0] = b.shape;
@@ -89,7 +91,9 @@ const batchMatMul: Rewrite = ([a, b], attrs, builder, types) => {
     `${reshape(a.source, [aRows, aColumns])}:0`,
     `${reshape(b.source, [bRows, bColumns])}:0`,
   );
-  return reshape(`${flat}:0`, [1, adjointA ? aColumns : aRows, adjointB ? bRows : bColumns]);
+  const shape = [adjointA ? aColumns : aRows, adjointB ? bRows : bColumns];
+  builder.shapes.set(`${flat}:0`, shape);
+  return reshape(`${flat}:0`, [1, ...shape]);
 };
 
 const REWRITES: Readonly<Record<string, Rewrite>> = {

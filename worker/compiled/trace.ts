@@ -85,7 +85,11 @@ export function trace(
       );
       const made = original.executeOp(name, attrs, inputIds, outputs);
       const node = recordOp(name, from, attrs, builder, original);
-      made.forEach(({ id, shape, dtype }, i) => sources.set(id, { source: `${node}:${i}`, shape, dtype }));
+      made.forEach(({ id, shape, dtype }, i) => {
+        const source = `${node}:${i}`;
+        sources.set(id, { source, shape, dtype });
+        builder.shapes.set(source, shape);
+      });
       return made;
     },
   };
