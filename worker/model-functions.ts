@@ -32,6 +32,11 @@ export interface Weights {
 /** What a slot computes with one model. Synchronous: it blocks its thread, never the socket's. */
 export interface ModelFunctions {
   /**
+   * Does of the next `gradient` what can be done before its weights are here, which need not be called.
+   * @param version of those weights
+   */
+  stage?(version: string, batch: Batch): void;
+  /**
    * Writes the *sum* of the examples' gradients into `out`, then, for the state, its change times the rows.
    * @param out `layout.size` floats
    */

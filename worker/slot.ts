@@ -265,7 +265,10 @@ async function perform(task: SlotTask): Promise<SlotResult> {
       augmented(gather(task.run.rows, rows, seed, imageBytes(spec)), spec, place);
     const first = batches.find(({ rows }) => rows.length > 0);
     const prepared = first && learnedFrom(first);
-    if (standby !== undefined && !standbyCells.wait(standby)) return { begun: false };
+    if (standby !== undefined) {
+      if (prepared) functions.stage?.(weights.version, prepared);
+      if (!standbyCells.wait(standby)) return { begun: false };
+    }
     const startedAt = standby === undefined ? cameAt : performance.now();
     const gradientOf: GradientOf = (batch, out) =>
       functions.gradient(weights, prepared && batch === first ? prepared : learnedFrom(batch), out);

@@ -1,7 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 
-/** How often the delay is sampled. */
-const RESOLUTION_MS = 20;
+/** How often the delay is sampled. Each time wakes the thread, which takes 0.06 ms of a core that computes. */
+const RESOLUTION_MS = 100;
 /** What is reported is of the latest one to two of these. */
 const WINDOW_MS = 10_000;
 const PERCENTILE = 99;

@@ -8,6 +8,16 @@ const MISNAMED = ['handles', 'requests', 'resources'].map(
   (what) => `${METRIC_PREFIX}nodejs_active_${what}_total`,
 );
 
+/**
+ * prom-client's own of the event loop come from a timer that wakes this thread a hundred times a second, on a core that
+ * computes. `EventLoopLag` measures the same with a tenth of that.
+ */
+const WAKEFUL = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'].map(
+  (what) => `${METRIC_PREFIX}nodejs_eventloop_lag_${what}_seconds`,
+);
+/** The longest that timers of Node take. */
+const NEVER_MS = 2 ** 31 - 1;
+
 /** What a scrape is answered with. */
 export interface Exposition {
   readonly contentType: string;
@@ -21,8 +31,12 @@ export async function exposition(registry: Registry): Promise<Exposition> {
 /** A registry with what Node knows of this process: CPU, memory, garbage collection, event loop. */
 export function processRegistry(): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: METRIC_PREFIX });
-  for (const name of MISNAMED) registry.removeSingleMetric(name);
+  collectDefaultMetrics({
+    register: registry,
+    prefix: METRIC_PREFIX,
+    eventLoopMonitoringPrecision: NEVER_MS,
+  });
+  for (const name of [...MISNAMED, ...WAKEFUL]) registry.removeSingleMetric(name);
   return registry;
 }
 

@@ -108,6 +108,29 @@ describe('the compiled step', () => {
     compiled.dispose();
   });
 
+  test('of staged rows is the same, and what was staged is gone with it or with another batch', async () => {
+    const { spec, weights, model, batch } = await modelFixture(TINY, TINY_IMAGE, 3);
+    const compiled = await CompiledFunctions.create(spec, lock);
+    const gradient = (version: string, rows: ReturnType<typeof batch>): number[] => {
+      const out = new Float32Array(model.layout.size);
+      compiled.gradient({ version, values: weights }, rows, out);
+      return [...out];
+    };
+    const tensors = (): number => nodeBackend().binding.getNumOfTensors();
+    const [one, other] = [batch(4, 1), batch(4, 2)];
+    const expected = gradient('before', one);
+    const held = tensors();
+    compiled.stage('after', one);
+    expect(gradient('after', one)).toEqual(expected);
+    expect(tensors()).toBe(held);
+    compiled.stage('later', other);
+    expect(gradient('later', one)).toEqual(expected);
+    expect(tensors()).toBe(held);
+    compiled.stage('last', other);
+    compiled.dispose();
+    expect(tensors()).toBeLessThan(held);
+  });
+
   test('leaves no tensor, session or file behind', async () => {
     const { spec, weights, model, batch } = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
     const files = (): number =>

@@ -12,7 +12,7 @@ import type {
 import { ModelProgram, type LossSum, type Weight } from '../model-program.js';
 import { nodeBackend } from '../tensorflow.js';
 import { withFusedNormalization } from './batch-normalization.js';
-import { CompiledGraph, ResidentTensors, type GraphInput } from './compiled-graph.js';
+import { CompiledGraph, ResidentTensors, type GraphInput, type GraphOutput } from './compiled-graph.js';
 import { withFastConvolutions } from './convolutions.js';
 import { gradientsLast } from './gradients-last.js';
 import { nativeLoss, nativeSmoothedLoss, withNativeGradients } from './native-gradients.js';
@@ -31,6 +31,7 @@ export class CompiledFunctions implements ModelFunctions {
   private readonly isAugmented: boolean;
   private readonly graphs = new Map<string, CompiledGraph>();
   private current: { readonly version: string; readonly tensors: ResidentTensors } | undefined;
+  private staged: { readonly batch: Batch; readonly tensors: ResidentTensors } | undefined;
 
   private constructor(program: ModelProgram, lock: EagerLock, { augmentation }: ExampleRecipe) {
     this.program = program;
@@ -49,12 +50,18 @@ export class CompiledFunctions implements ModelFunctions {
     this.graph('evaluate', rows, imageBytes);
   }
 
+  stage(version: string, batch: Batch): void {
+    if (this.current?.version !== version) this.dropWeights();
+    this.staged?.tensors.dispose();
+    this.staged = { batch, tensors: this.inputs('gradient', batch) };
+  }
+
   gradient(weights: Weights, batch: Batch, out: Float32Array): GradientFigures {
     const graph = this.graph('gradient', batch.rows, batch.images.length / batch.rows);
     const targets = [...this.program.trainable, ...this.program.state];
     let lossSum = Number.NaN;
     let correct = Number.NaN;
-    graph.run(this.resident(weights), this.inputs('gradient', batch), (index, output) => {
+    this.run(graph, weights, this.takeStaged(batch) ?? this.inputs('gradient', batch), (index, output) => {
       const spec = targets[index - 2]?.spec;
       if (spec !== undefined) output.copyTo(out.subarray(spec.offset, spec.offset + spec.size));
       else if (index === 0) lossSum = output.values[0] as number;
@@ -67,7 +74,7 @@ export class CompiledFunctions implements ModelFunctions {
     const graph = this.graph('evaluate', batch.rows, batch.images.length / batch.rows);
     let lossSum = Number.NaN;
     let predictions = new Int32Array(0);
-    graph.run(this.resident(weights), this.inputs('evaluate', batch), (index, output) => {
+    this.run(graph, weights, this.inputs('evaluate', batch), (index, output) => {
       if (index === 0) lossSum = output.values[0] as number;
       else predictions = output.values as Int32Array<ArrayBuffer>;
     });
@@ -77,8 +84,9 @@ export class CompiledFunctions implements ModelFunctions {
   dispose(): void {
     for (const graph of this.graphs.values()) graph.dispose();
     this.graphs.clear();
-    this.current?.tensors.dispose();
-    this.current = undefined;
+    this.dropWeights();
+    this.staged?.tensors.dispose();
+    this.staged = undefined;
     this.program.dispose();
   }
 
@@ -94,8 +102,7 @@ export class CompiledFunctions implements ModelFunctions {
   /** Weights stay in TensorFlow's memory while their version does: all micro-batches of a step share them. */
   private resident({ version, values }: Weights): ResidentTensors {
     if (this.current?.version === version) return this.current.tensors;
-    this.current?.tensors.dispose();
-    this.current = undefined;
+    this.dropWeights();
     const { TF_FLOAT } = nodeBackend().binding;
     const tensors = new ResidentTensors(
       this.weights.map(({ spec: { shape, offset, size } }) => ({
@@ -108,7 +115,34 @@ export class CompiledFunctions implements ModelFunctions {
     return tensors;
   }
 
-  private inputs(kind: Kind, batch: Batch): GraphInput[] {
+  private dropWeights(): void {
+    this.current?.tensors.dispose();
+    this.current = undefined;
+  }
+
+  private takeStaged(batch: Batch): ResidentTensors | undefined {
+    const { staged } = this;
+    this.staged = undefined;
+    if (staged === undefined || staged.batch === batch) return staged?.tensors;
+    staged.tensors.dispose();
+    return undefined;
+  }
+
+  /** @param rows their tensors, which are gone afterwards */
+  private run(
+    graph: CompiledGraph,
+    weights: Weights,
+    rows: ResidentTensors,
+    read: (index: number, output: GraphOutput) => void,
+  ): void {
+    try {
+      graph.run([this.resident(weights), rows], read);
+    } finally {
+      rows.dispose();
+    }
+  }
+
+  private inputs(kind: Kind, batch: Batch): ResidentTensors {
     const { TF_FLOAT, TF_INT32 } = nodeBackend().binding;
     const { rows, images, labels, seed } = batch;
     const inputs: GraphInput[] = [];
@@ -118,7 +152,7 @@ export class CompiledFunctions implements ModelFunctions {
     inputs.push({ dtype, shape: [rows, images.length / rows], values });
     inputs.push({ dtype: TF_INT32, shape: [rows], values: labels });
     if (kind === 'gradient') inputs.push({ dtype: TF_INT32, shape: [SEED_WORDS], values: seed });
-    return inputs;
+    return new ResidentTensors(inputs);
   }
 
   /** Augmented rows are floats. */

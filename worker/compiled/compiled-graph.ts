@@ -12,7 +12,7 @@ export interface GraphInput {
   readonly values: Float32Array | Int32Array | Uint8Array;
 }
 
-/** Tensors in TensorFlow's memory, to be used by several runs. */
+/** Tensors in TensorFlow's memory, for one run or several. */
 export class ResidentTensors {
   readonly ids: readonly number[];
 
@@ -68,30 +68,19 @@ export class CompiledGraph {
     }
   }
 
-  /**
-   * Runs the graph and hands each output to `read`, in order. No tensor is left behind.
-   * @param resident the first inputs
-   * @param inputs the rest of them
-   */
-  run(
-    resident: ResidentTensors,
-    inputs: readonly GraphInput[],
-    read: (index: number, output: GraphOutput) => void,
-  ): void {
+  /** Runs the graph and hands each output to `read`, in order. No tensor is made that is left behind. */
+  run(inputs: readonly ResidentTensors[], read: (index: number, output: GraphOutput) => void): void {
     const { binding } = this;
-    const ids: number[] = [];
+    const outputs = binding.runSavedModel(
+      this.session,
+      inputs.flatMap(({ ids }) => ids),
+      this.inputNames,
+      this.outputNames,
+    );
     try {
-      for (const { shape, dtype, values } of inputs) ids.push(binding.createTensor(shape, dtype, values));
-      const outputs = binding.runSavedModel(
-        this.session,
-        [...resident.ids, ...ids],
-        this.inputNames,
-        this.outputNames,
-      );
-      ids.push(...outputs.map(({ id }) => id));
       outputs.forEach(({ id }, index) => read(index, new GraphOutput(binding, id)));
     } finally {
-      for (const id of ids) binding.deleteTensor(id);
+      for (const { id } of outputs) binding.deleteTensor(id);
     }
   }
 
