@@ -86,7 +86,6 @@ export class WorkerSession {
   private readonly options: WorkerSessionOptions;
   private readonly socket: WebSocket;
   private state: State = { kind: 'connecting' };
-  private lastHeardAt = 0;
   private readonly runs = new Map<number, RunPart>();
   /** Runs it failed at, until the coordinator says that they are over: what still comes for them is dropped. */
   private readonly givenUp = new Set<number>();
@@ -180,7 +179,10 @@ export class WorkerSession {
 
   private onFrame(data: Buffer): void {
     try {
-      this.lastHeardAt = this.options.clock.now();
+      if (this.state.kind === 'joined') {
+        this.state.cancelDeadline();
+        this.state.cancelDeadline = this.silenceDeadline();
+      }
       this.onMessage(decodeFromCoordinator(data), data);
     } catch (error) {
       this.fail(error);
@@ -306,15 +308,8 @@ export class WorkerSession {
     });
   }
 
-  private silenceDeadline(ms = HEARTBEAT_TIMEOUT_MS): () => void {
-    const { clock } = this.options;
-    return clock.after(ms, () => {
-      const left = this.lastHeardAt + HEARTBEAT_TIMEOUT_MS - clock.now();
-      if (left <= 0) this.socket.terminate();
-      // Timers know whole milliseconds: less than one would be no time at all, again and again.
-      else if (this.state.kind === 'joined')
-        this.state.cancelDeadline = this.silenceDeadline(Math.ceil(left));
-    });
+  private silenceDeadline(): () => void {
+    return this.options.clock.after(HEARTBEAT_TIMEOUT_MS, () => this.socket.terminate());
   }
 
   private onRefusal(response: IncomingMessage): void {

@@ -93,6 +93,10 @@ describe('the metrics of a coordinator', () => {
     expect(CONTRACT.filter((name) => !names.has(name))).toEqual([]);
     const page = await text();
     const types = [...page.matchAll(/^# TYPE (\S+) (\S+)$/gm)];
+    // The event loop's delay is sampled once, by us: prom-client would have its percentiles of no samples.
+    expect(types.map(([, name = '']) => name).filter((name) => name.includes('eventloop_lag'))).toEqual([
+      'atelier_nodejs_eventloop_lag_seconds',
+    ]);
     for (const [, name = '', type] of types) {
       expect(name).toMatch(/^atelier_[a-z0-9_]+$/);
       expect(name.endsWith('_total'), name).toBe(type === 'counter');

@@ -38,13 +38,9 @@ export function gradientsLast(
   for (const node of needed.values()) {
     depths.set(node.name, 1 + Math.max(0, ...inputsOf(node).map((name) => depths.get(name) ?? 0)));
   }
+  const depth = ({ name }: Operation): number => depths.get(name) ?? 0;
   const deepestContraction = (among: Iterable<Operation>): Operation | undefined =>
-    [...among]
-      .filter(({ op }) => CONTRACTION.test(op))
-      .reduce<Operation | undefined>(
-        (best, node) => ((depths.get(node.name) ?? 0) > (depths.get(best?.name ?? '') ?? 0) ? node : best),
-        undefined,
-      );
+    [...among].filter(({ op }) => CONTRACTION.test(op)).toSorted((a, b) => depth(b) - depth(a))[0];
 
   // The longest way through the graph: forward, then backward to the gradient by the first layer's weights.
   const last = deepestContraction(needed.values());
