@@ -189,6 +189,8 @@ export class ComputePool implements Compute {
   }
 
   async close(): Promise<void> {
+    // A pool that was never warmed up has loaded it in its threads alone.
+    keepNativeLibrary();
     await this.pool.destroy();
   }
 

@@ -1,7 +1,9 @@
 import '../support/cpu-backend.js';
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, test } from 'vitest';
 import { weightsSha256 } from '../../shared/layout.js';
 import { bytesOf, float32Of } from '../../shared/protocol/frame.js';
@@ -188,4 +190,15 @@ describe('slots', () => {
     const pool = startPool(1);
     await expect(pool.gradient(task)).rejects.toThrow();
   });
+});
+
+test('a process whose slots were never warmed up ends in peace when they are closed', async () => {
+  const file = new URL('../../worker/compute-pool.js', import.meta.url).href;
+  const script = `
+    const { ComputePool } = await import(${JSON.stringify(file)});
+    const pool = new ComputePool(1);
+    await pool.memory();
+    await pool.close();`;
+  // Rejects with the signal that ended it.
+  await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script]);
 });
