@@ -19,6 +19,8 @@ import type {
   WarmUpResult,
 } from './slot.js';
 
+type PiscinaOptions = NonNullable<ConstructorParameters<typeof Piscina>[0]>;
+
 /** Tasks that may wait for a slot: every shard of a large step. */
 const MAX_QUEUED_TASKS = 65_536;
 /** One is computed; the other one lies ready, so that the slot need not wait for this thread between two tasks. */
@@ -31,10 +33,10 @@ type TaskOf<Kind extends SlotTask['kind']> = Omit<Extract<SlotTask, { kind: Kind
 /** A result, and how often its task was run again because a thread died under it. */
 type Tried<Result> = Result & { readonly retries: number };
 
-/** A task that lies ready in a slot. Nothing is computed before `begin`; one of the two is called, once. */
+/** Tasks that lie ready, each in a slot. Nothing is computed before `begin`; one of the two is called, once. */
 export interface Standby {
-  /** @returns null when it does not lie there any more: it was dropped, or its thread has died more than once */
-  begin(): Promise<Tried<GradientResult> | null>;
+  /** @returns of each task its result, or null when it does not lie there any more: it was dropped */
+  begin(): Promise<Tried<GradientResult> | null>[];
   drop(): void;
 }
 
@@ -46,10 +48,10 @@ export interface Compute {
   gradient(task: TaskOf<'gradient'>): Promise<Tried<GradientResult>>;
   evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>>;
   /**
-   * Lays a task ready in a slot, behind what it computes now. Other tasks go first: they have it dropped.
+   * Lays tasks ready, each in a slot of its own, behind what that computes now. Other tasks go first: they have them dropped.
    * @returns null when there is more to do than slots do at a time
    */
-  standBy(task: TaskOf<'gradient'>): Standby | null;
+  standBy(tasks: readonly TaskOf<'gradient'>[]): Standby | null;
   /** Loads a run's model in every slot; returns the run's numerics fingerprint as computed here. */
   prepare(run: RunMemory): Promise<PrepareResult>;
 }
@@ -63,8 +65,8 @@ export class ComputePool implements Compute {
   private readonly lockMemory = EagerLock.memory();
   private readonly standbyMemory: SharedArrayBuffer;
   private readonly cells: StandbyCells;
-  /** What drops each task on standby that is not begun. */
-  private readonly standing = new Set<() => void>();
+  /** What drops those on standby that are not begun, and how many tasks that are. */
+  private readonly standing = new Map<() => void, number>();
   private tasks = 0;
   private computeMs = 0;
   private rows = 0;
@@ -83,6 +85,7 @@ export class ComputePool implements Compute {
       minThreads: slots,
       maxThreads: slots,
       concurrentTasksPerWorker: TASKS_PER_SLOT,
+      loadBalancer: takingTurns(),
       idleTimeout: Number.POSITIVE_INFINITY,
       maxQueue: MAX_QUEUED_TASKS,
       recordTiming: false,
@@ -126,26 +129,31 @@ export class ComputePool implements Compute {
     return this.computed(await this.asked(this.run<EvaluateResult>({ kind: 'evaluate', ...task })));
   }
 
-  standBy(task: TaskOf<'gradient'>): Standby | null {
-    const cell = this.tasks > this.slots || this.standing.size >= this.slots ? null : this.cells.take();
+  standBy(tasks: readonly TaskOf<'gradient'>[]): Standby | null {
+    const standing = [...this.standing.values()].reduce((sum, each) => sum + each, tasks.length);
+    const cell = this.tasks > this.slots || standing > this.slots ? null : this.cells.take();
     if (cell === null) return null;
     const drop = (): void => {
       if (this.standing.delete(drop)) this.cells.drop(cell);
     };
-    this.standing.add(drop);
-    const done = this.tried<GradientResult | NotBegun>({ kind: 'gradient', ...task, standby: cell })
-      .then((result) => ('begun' in result ? null : this.computed(result, task)))
-      .finally(() => {
-        this.standing.delete(drop);
-        this.cells.giveBack(cell);
+    this.standing.set(drop, tasks.length);
+    const results = tasks.map(async (task) => {
+      const result = await this.tried<GradientResult | NotBegun>({
+        kind: 'gradient',
+        ...task,
+        standby: cell,
       });
-    // What fails before it is begun is not missed; who begins it hears of it.
-    done.catch(() => undefined);
+      return 'begun' in result ? null : this.computed(result, task);
+    });
+    void Promise.allSettled(results).then(() => {
+      this.standing.delete(drop);
+      this.cells.giveBack(cell);
+    });
     return {
       begin: () => {
-        if (!this.standing.delete(drop)) return Promise.resolve(null);
+        if (!this.standing.delete(drop)) return results.map(() => Promise.resolve(null));
         this.cells.begin(cell);
-        return this.asked(done);
+        return results.map((result) => this.asked(result));
       },
       drop,
     };
@@ -223,7 +231,7 @@ export class ComputePool implements Compute {
 
   /** No task waits for a slot that waits itself. */
   private dropAllStanding(): void {
-    for (const drop of this.standing) drop();
+    for (const drop of this.standing.keys()) drop();
   }
 
   private async tried<Result extends object>(task: SlotTask): Promise<Tried<Result>> {
@@ -237,4 +245,21 @@ export class ComputePool implements Compute {
       }
     }
   }
+}
+
+/** The slot that has the fewest tasks; of several, the one whose last task was posted the longest ago. */
+function takingTurns(): NonNullable<PiscinaOptions['loadBalancer']> {
+  const lastPosts = new Map<number, number>();
+  let posts = 0;
+  const lastPost = ({ id }: { readonly id: number }): number => lastPosts.get(id) ?? 0;
+  return (_task, workers) => {
+    let chosen: (typeof workers)[number] | null = null;
+    for (const worker of workers) {
+      const fewer = worker.currentUsage - (chosen?.currentUsage ?? TASKS_PER_SLOT);
+      if (fewer < 0 || (fewer === 0 && chosen !== null && lastPost(worker) < lastPost(chosen)))
+        chosen = worker;
+    }
+    if (chosen !== null) lastPosts.set(chosen.id, ++posts);
+    return chosen;
+  };
 }

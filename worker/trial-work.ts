@@ -86,12 +86,11 @@ interface ComputedPart {
 interface ReadyPart extends PartTask {
   readonly part: Range;
   readonly out: Output;
-  readonly standby: Standby;
 }
 
 interface BegunPart extends ReadyPart {
   /** Null when other tasks had it dropped. */
-  readonly result: ReturnType<Standby['begin']>;
+  readonly result: ReturnType<Standby['begin']>[number] | undefined;
 }
 
 /** The next step, and what a worker computes of it if it gets the same lease again. */
@@ -102,7 +101,10 @@ interface NextStep {
   readonly values: WeightMemory['values'];
   /** What is answered. */
   readonly nodes: readonly Range[];
-  readonly ready: ReadyPart[];
+  /** What lies ready of it. */
+  ready: { readonly parts: readonly ReadyPart[]; readonly standby: Standby } | null;
+  /** Settled when all of it that can be lies ready; null before it is tried. */
+  laying: Promise<void> | null;
 }
 
 /** A worker's part of one trial: computes the shards and chunks it holds leases on, and answers. */
@@ -244,11 +246,7 @@ export class TrialWork {
       await Promise.all(
         nodes.map(async (node) => {
           await this.computeNode(number, work, node, numberOf(lease), begun);
-          // Not before: slots that compute are to have the cores, and those that have computed this node are idle.
-          if (this.steadySteps >= STEADY_STEPS) {
-            const parts = this.partsOf(node);
-            await Promise.all(parts.map((part) => this.standBy(node, part, parts.length === 1)));
-          }
+          await this.layReady(number + 1);
         }),
       );
     } else {
@@ -266,23 +264,45 @@ export class TrialWork {
     const stepInEpoch = work.stepInEpoch + 1;
     const isStep = stepInEpoch < this.plan.stepsPerEpoch;
     const { values } = this.weights;
-    this.next = isStep ? { round, work: { ...work, stepInEpoch }, values, nodes, ready: [] } : null;
+    this.next = isStep
+      ? { round, work: { ...work, stepInEpoch }, values, nodes, ready: null, laying: null }
+      : null;
   }
 
-  /** Lays a part of a node of the next step ready in a slot. */
-  private async standBy(node: Range, part: Range, isWhole: boolean): Promise<void> {
+  /**
+   * Lays a step ready in all slots, once: when the first slot has nothing to do. Before that slots that compute are to have the cores, and
+   * after the last one the next step waits for what this thread does.
+   */
+  private layReady(round: number): Promise<void> {
     const { next } = this;
-    if (next?.nodes.includes(node) !== true) return;
-    const { round, work, values } = next;
-    const task = await this.partTask(part, work);
+    if (next?.round !== round || this.steadySteps < STEADY_STEPS) return Promise.resolve();
+    if (next.laying === null) {
+      next.laying = this.lay(next);
+      // Who computes the last of the step hears of it; that may be later.
+      next.laying.catch(() => undefined);
+    }
+    return next.laying;
+  }
+
+  private async lay(next: NextStep): Promise<void> {
+    const { work, values, nodes } = next;
+    const wanted = nodes.flatMap((node) => {
+      const parts = this.partsOf(node);
+      return parts.map((part) => ({ part, isWhole: parts.length === 1 }));
+    });
+    const tasks = await Promise.all(
+      wanted.map(async ({ part, isWhole }) => ({ part, isWhole, ...(await this.partTask(part, work)) })),
+    );
     // Its lease, or another one, may have come before the rows.
-    if (this.next !== next || this.isOver || !hasRows(task.batches)) return;
+    if (this.next !== next || this.isOver) return;
     const { pool, memory } = this.context;
-    const out = this.takeOutput(isWhole);
-    const weights = { version: this.versionOf(round), values };
-    const standby = pool.standBy({ run: memory, weights, out, batches: task.batches });
-    if (standby === null) this.giveBack(out);
-    else next.ready.push({ ...task, part, out, standby });
+    const weights = { version: this.versionOf(next.round), values };
+    const parts = tasks
+      .filter(({ batches }) => hasRows(batches))
+      .map(({ isWhole, ...task }) => ({ ...task, out: this.takeOutput(isWhole) }));
+    const standby = pool.standBy(parts.map(({ out, batches }) => ({ run: memory, weights, out, batches })));
+    if (standby !== null) next.ready = { parts, standby };
+    else for (const { out } of parts) this.giveBack(out);
   }
 
   /** A lease has come. @returns what lay ready of its nodes */
@@ -295,14 +315,16 @@ export class TrialWork {
     }
     this.steadySteps++;
     this.next = null;
-    return next.ready.map((ready) => ({ ...ready, result: ready.standby.begin() }));
+    if (next.ready === null) return [];
+    const { parts, standby } = next.ready;
+    const results = standby.begin();
+    return parts.map((part, i) => ({ ...part, result: results[i] }));
   }
 
   private forgetNext(): void {
-    for (const { standby, out } of this.next?.ready ?? []) {
-      standby.drop();
-      this.giveBack(out);
-    }
+    const ready = this.next?.ready ?? null;
+    ready?.standby.drop();
+    for (const { out } of ready?.parts ?? []) this.giveBack(out);
     this.next = null;
     this.steadySteps = Math.min(this.steadySteps, 0);
   }
@@ -339,7 +361,9 @@ export class TrialWork {
           retries += computed.retries;
           if (computed.time !== null) times.push(computed.time);
           computed.digests.forEach((digest, i) => (rowDigests[part.start - node.start + i] = digest));
-          return tree.add(part, computed.sum);
+          const total = tree.add(part, computed.sum);
+          if (total === undefined) void this.layReady(round + 1);
+          return total;
         }),
       );
       const sum = totals.find((total) => total !== undefined);

@@ -132,32 +132,45 @@ describe('slots', () => {
     ).rejects.toThrow('the file does not reach so far');
   });
 
-  test('what lies ready begins when it is told to, with the weights of then', async () => {
-    const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
-    const pool = startPool(2);
-    const run = runMemory(fixture);
-    const { task, values } = gradientTask(fixture, run);
-    const standby = pool.standBy(task);
-    new Float32Array(values).set(fixture.weights);
-    await standby?.begin();
-    const plain = gradientTask(fixture, run);
-    new Float32Array(plain.values).set(fixture.weights);
-    await pool.gradient(plain.task);
-    expect(weightsSha256(task.out)).toBe(weightsSha256(plain.task.out));
-  });
+  test.each(['first', 'second'])(
+    'what lies ready begins when it is told to, with the weights of then, in each slot though the %s still computes',
+    async (busy) => {
+      const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+      const pool = startPool(2);
+      await pool.warmUp();
+      const run = runMemory(fixture);
+      const plain = gradientTask(fixture, run);
+      new Float32Array(plain.values).set(fixture.weights);
+      const long = { ...plain.task, batches: Array.from({ length: 64 }, () => plain.task.batches).flat() };
+      // Both slots compile first.
+      await Promise.all([pool.gradient(plain.task), pool.gradient(plain.task)]);
+      const tasks = busy === 'first' ? [long, plain.task] : [plain.task, long];
+      const [one, other] = tasks.map((task) => pool.gradient(task));
+      await Promise.race([one, other]);
+      const ready = [gradientTask(fixture, run), gradientTask(fixture, run)];
+      const standby = pool.standBy(ready.map(({ task }) => task));
+      await Promise.all([one, other]);
+      for (const { values } of ready) new Float32Array(values).set(fixture.weights);
+      const results = await Promise.all(standby?.begin() ?? []);
+      expect(new Set(results.map((result) => result?.slot)).size).toBe(2);
+      await pool.gradient(plain.task);
+      const hash = weightsSha256(plain.task.out);
+      expect(ready.map(({ task }) => weightsSha256(task.out))).toEqual([hash, hash]);
+    },
+  );
 
   test('what lies ready is dropped for other tasks, and does not hold up the end', async () => {
     const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
     const pool = startPool(1);
     const run = runMemory(fixture);
     const first = gradientTask(fixture, run);
-    const standby = pool.standBy(first.task);
-    expect(pool.standBy(first.task)).toBeNull();
+    const standby = pool.standBy([first.task]);
+    expect(pool.standBy([first.task])).toBeNull();
     await pool.gradient(gradientTask(fixture, run).task);
-    expect(await standby?.begin()).toBeNull();
+    expect(await Promise.all(standby?.begin() ?? [])).toEqual([null]);
     expect(first.task.out.every((value) => value === 0)).toBe(true);
     // It still lies there when the pool is closed, at the end of this test.
-    expect(pool.standBy(first.task)).not.toBeNull();
+    expect(pool.standBy([first.task])).not.toBeNull();
   });
 
   test('a thread that dies is replaced and its tasks run again, with the same result', async () => {

@@ -149,9 +149,19 @@ export class ToyPool implements Compute {
     };
   }
 
+  standBy: Compute['standBy'] = (tasks) => {
+    if (this.standing.size + tasks.length > this.slots) return null;
+    const lying = tasks.map((task) => this.layReady(task));
+    return {
+      begin: () => lying.map(({ begin }) => begin()),
+      drop: () => {
+        for (const { drop } of lying) drop();
+      },
+    };
+  };
+
   /** Lies in a slot from when one is idle. */
-  standBy: Compute['standBy'] = (task) => {
-    if (this.standing.size >= this.slots) return null;
+  private layReady(task: GradientTask): { begin: () => Promise<GradientResult | null>; drop: () => void } {
     let begin = (): void => undefined;
     let drop = (): void => undefined;
     const result = new Promise<GradientResult | null>((resolve, reject) => {
@@ -190,7 +200,7 @@ export class ToyPool implements Compute {
       },
       drop,
     };
-  };
+  }
 
   evaluate: Compute['evaluate'] = ({ run, weights, rows }) =>
     this.run((computeMs) => ({

@@ -19,6 +19,7 @@ const SPEC = {
   layout: { size: 3 },
 } as unknown as RunSpec;
 
+type GradientTask = Parameters<Compute['gradient']>[0];
 type PartialSum = Extract<WorkerToCoordinator, { type: 'partial' }>;
 
 const step = (round: number, left = true): Extract<CoordinatorToWorker, { type: 'round' }> => ({
@@ -262,16 +263,16 @@ describe('a step like those before', () => {
   /** A worker of one slot; what is laid ready in it, and what became of that. */
   function steadyWork(laidReady: 'begins' | 'was dropped' = 'begins') {
     const exchange = new Exchange(4);
-    const standing: { task: Parameters<Compute['standBy']>[0]; fate: 'lies' | 'begun' | 'dropped' }[] = [];
+    const standing: { tasks: GradientTask[]; fate: 'lies' | 'begun' | 'dropped' }[] = [];
     const pool: Partial<Compute> = {
       mapsFiles: true,
-      standBy: (task) => {
-        const one: (typeof standing)[number] = { task, fate: 'lies' };
+      standBy: (tasks) => {
+        const one: (typeof standing)[number] = { tasks: [...tasks], fate: 'lies' };
         standing.push(one);
         return {
           begin: () => {
             one.fate = 'begun';
-            return Promise.resolve(laidReady === 'begins' ? FIGURES : null);
+            return tasks.map(() => Promise.resolve(laidReady === 'begins' ? FIGURES : null));
           },
           drop: () => (one.fate = 'dropped'),
         };
@@ -294,7 +295,10 @@ describe('a step like those before', () => {
     expect(standing).toEqual([]);
     await takeAll(STEADY - 1, STEADY);
     const [next] = standing;
-    expect(next).toMatchObject({ fate: 'lies', task: { weights: { version: `1 trial 0 round ${STEADY}` } } });
+    expect(next).toMatchObject({
+      fate: 'lies',
+      tasks: [{ weights: { version: `1 trial 0 round ${STEADY}` } }],
+    });
     await takeAll(STEADY, STEADY + 1);
     expect(next?.fate).toBe('begun');
     expect(computedTo).toHaveLength(STEADY);
@@ -302,12 +306,12 @@ describe('a step like those before', () => {
   });
 
   test('lies ready too where everything is sent', async () => {
-    const standing: Parameters<Compute['standBy']>[0][] = [];
+    const standing: GradientTask[][] = [];
     const pool: Partial<Compute> = {
       slots: 2,
-      standBy: (task) => {
-        standing.push(task);
-        return { begin: () => Promise.resolve(FIGURES), drop: () => undefined };
+      standBy: (tasks) => {
+        standing.push([...tasks]);
+        return { begin: () => tasks.map(() => Promise.resolve(FIGURES)), drop: () => undefined };
       },
     };
     const { work, computedWith, sent } = workOf({ spec, pool });
@@ -317,11 +321,45 @@ describe('a step like those before', () => {
     }
     expect(computedWith).toHaveLength(2 * STEADY);
     // What each slot computes is added here, in memory of its own.
-    expect(new Set(standing.slice(0, 2).map(({ out }) => out)).size).toBe(2);
+    expect(new Set(standing[0]?.map(({ out }) => out)).size).toBe(2);
     expect(sent.at(-1)).toMatchObject({
       partial: { round: STEADY, count: 2, rows: 4, lossSum: 4, leftAt: null },
       payload: 12,
     });
+  });
+
+  test('lies ready in all slots when the first of them has nothing to do, and begins in all at once', async () => {
+    const events: string[] = [];
+    let slow = (): void => undefined;
+    const last = new Promise<void>((resolve) => (slow = resolve));
+    let computed = 0;
+    const pool: Partial<Compute> = {
+      ...{ slots: 2, mapsFiles: true },
+      gradient: async () => {
+        // Of the last step before, the second slot is slow.
+        if (++computed === 2 * STEADY) await last;
+        return FIGURES;
+      },
+      standBy: (tasks) => {
+        events.push(`${tasks.length} lie ready`);
+        slow();
+        return {
+          begin: () => {
+            events.push('begin');
+            return tasks.map(() => Promise.resolve(FIGURES));
+          },
+          drop: () => undefined,
+        };
+      },
+    };
+    const { work, sent } = workOf({ exchange: new Exchange(8), spec, pool });
+    const lease = { start: 0, count: 2 };
+    for (let round = 0; round <= STEADY; round++) {
+      work.open(step(round), new Uint8Array(0));
+      await work.compute(round, lease);
+    }
+    expect(events.slice(0, 2)).toEqual(['2 lie ready', 'begin']);
+    expect(sent).toHaveLength(2 * (STEADY + 1));
   });
 
   test('has the rows that it has without it', async () => {
