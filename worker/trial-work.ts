@@ -1,37 +1,28 @@
 import { Bitmap } from '../shared/bitmap.js';
 import { hostTimeMs } from '../shared/clock.js';
 import { AtelierError, invariant } from '../shared/errors.js';
-import type { ExchangeGuest, FilePlace } from '../shared/exchange.js';
+import type { ExchangeGuest } from '../shared/exchange.js';
 import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
 import { bytesOf } from '../shared/protocol/frame.js';
-import type {
-  CoordinatorToWorker,
-  RunSpec,
-  Split,
-  TaskTiming,
-  WorkerToCoordinator,
-} from '../shared/protocol/messages.js';
-import { Purpose, RandomStream } from '../shared/rng.js';
-import { rowDigest, type RowDigest } from '../shared/row-digest.js';
+import type { RunSpec, Split, TaskTiming, WorkerToCoordinator } from '../shared/protocol/messages.js';
+import type { RowDigest } from '../shared/row-digest.js';
 import { ShardPlan } from '../shared/shards.js';
-import { coveringNodes, partsForSlots, TreeSum, type Range } from '../shared/tree.js';
+import { coveringNodes, isSameRange, partsForSlots, TreeSum, type Range } from '../shared/tree.js';
 import { wireOf, type Wire } from '../shared/wire.js';
 import type { BufferPool } from './buffer-pool.js';
-import type { Compute, Standby } from './compute-pool.js';
-import { hasRows, type MicroBatch } from './micro-batch.js';
+import type { Compute } from './compute-pool.js';
+import { hasRows } from './micro-batch.js';
+import { NextStep, type BegunPart, type Output, type Round, type StepWork } from './next-step.js';
 import type { RowUser } from './row-store.js';
 import type { RunMemory, TaskTime, WeightMemory } from './slot.js';
+import { TrialRows } from './trial-rows.js';
 
-const NO_ROWS = new Uint32Array(0);
 /** After so many leases like the one before the next one is foreseen. */
 const STEADY_STEPS = 2;
 /** So many more when what lay ready was in the way. */
 const BUSY_STEPS = 32;
 /** Adding what more slots than these have computed would cost the coordinator more than this process. */
 const MAX_SEPARATE_ANSWERS = 2;
-
-type Round = Extract<CoordinatorToWorker, { type: 'round' }>;
-type StepWork = Extract<Round['work'], { kind: 'step' }>;
 
 /** What a run's trials share in this worker. */
 export interface RunContext {
@@ -63,15 +54,6 @@ interface LeaseNumber {
 }
 const numberOf = ({ lease }: LeaseNumber): LeaseNumber => (lease === undefined ? {} : { lease });
 
-/** Where a slot writes a gradient: memory of this process, or a place where the coordinator finds it. */
-type Output = Float32Array | FilePlace;
-
-/** What one slot computes in one go. */
-interface PartTask {
-  readonly batches: readonly MicroBatch[];
-  readonly digests: RowDigest[];
-}
-
 /** The sum over the shards that one slot computed in one go. */
 interface ComputedPart {
   readonly sum: GradientSum;
@@ -82,36 +64,12 @@ interface ComputedPart {
   readonly time: TaskTime | null;
 }
 
-/** A part of the next step that lies ready in a slot. */
-interface ReadyPart extends PartTask {
-  readonly part: Range;
-  readonly out: Output;
-}
-
-interface BegunPart extends ReadyPart {
-  /** Null when other tasks had it dropped. */
-  readonly result: ReturnType<Standby['begin']>[number] | undefined;
-}
-
-/** The next step, and what a worker computes of it if it gets the same lease again. */
-interface NextStep {
-  readonly round: number;
-  readonly work: StepWork;
-  /** Where its weights will be. */
-  readonly values: WeightMemory['values'];
-  /** What is answered. */
-  readonly nodes: readonly Range[];
-  /** What lies ready of it. */
-  ready: { readonly parts: readonly ReadyPart[]; readonly standby: Standby } | null;
-  /** Settled when all of it that can be lies ready; null before it is tried. */
-  laying: Promise<void> | null;
-}
-
 /** A worker's part of one trial: computes the shards and chunks it holds leases on, and answers. */
 export class TrialWork {
   private readonly context: RunContext;
   private readonly trial: number;
   private readonly plan: ShardPlan;
+  private readonly rows: TrialRows;
   private readonly wire: Wire;
   private readonly splits: Record<Split, Uint32Array>;
   private readonly values: SharedArrayBuffer;
@@ -125,8 +83,6 @@ export class TrialWork {
   private next: NextStep | null = null;
   /** Steps in a row that came with the same lease as the one before. */
   private steadySteps = 0;
-  private epochOrders = new Map<number, Promise<Uint32Array>>();
-  private ordersEpoch = -1;
 
   /** @param payload bitmap of training rows, bitmap of validation rows. Throws AtelierError `protocol`. */
   constructor(context: RunContext, trial: number, payload: Uint8Array) {
@@ -140,6 +96,7 @@ export class TrialWork {
     this.wire = wireOf(context.spec.wire);
     const rowsOf = (bitmap: Uint8Array): Uint32Array => new Bitmap(dataset.trainRows, bitmap).rows();
     this.plan = new ShardPlan(rowsOf(payload.subarray(0, bytes)), shards, batchSize);
+    this.rows = new TrialRows(this.plan, { seed: context.spec.seed, trial }, context.store);
     this.splits = {
       validation: rowsOf(payload.subarray(bytes)),
       test: Uint32Array.from({ length: dataset.testRows }, (_, i) => dataset.trainRows + i),
@@ -154,9 +111,7 @@ export class TrialWork {
     this.freeLeft();
     this.weights = { version: this.versionOf(round.round), values: this.takeWeights(round, weights) };
     this.round = round;
-    const { next } = this;
-    if (next !== null && !(isSameStep(next, round) && isSamePlace(next.values, this.weights.values)))
-      this.forgetNext();
+    if (this.next?.isRound(round, this.weights.values) === false) this.forgetNext();
   }
 
   private versionOf(round: number): string {
@@ -262,69 +217,46 @@ export class TrialWork {
     // Of several leases of a step the first one counts.
     if (this.next?.round === round) return;
     const stepInEpoch = work.stepInEpoch + 1;
-    const isStep = stepInEpoch < this.plan.stepsPerEpoch;
-    const { values } = this.weights;
-    this.next = isStep
-      ? { round, work: { ...work, stepInEpoch }, values, nodes, ready: null, laying: null }
-      : null;
+    this.next = null;
+    if (stepInEpoch === this.plan.stepsPerEpoch) return;
+    const { memory, pool } = this.context;
+    const weights = { version: this.versionOf(round), values: this.weights.values };
+    const parts = nodes.flatMap((node) => {
+      const ofNode = this.partsOf(node);
+      return ofNode.map((part) => ({ part, isWhole: ofNode.length === 1 }));
+    });
+    this.next = new NextStep(
+      { round, work: { ...work, stepInEpoch }, weights, nodes, parts },
+      {
+        ...{ memory, pool, rows: this.rows },
+        takeOutput: (isWhole) => this.takeOutput(isWhole),
+        giveBack: (output) => this.giveBack(output),
+      },
+    );
   }
 
-  /**
-   * Lays a step ready in all slots, once: when the first slot has nothing to do. Before that slots that compute are to have the cores, and
-   * after the last one the next step waits for what this thread does.
-   */
+  /** A slot has nothing to do. @param round that comes next */
   private layReady(round: number): Promise<void> {
     const { next } = this;
-    if (next?.round !== round || this.steadySteps < STEADY_STEPS) return Promise.resolve();
-    if (next.laying === null) {
-      next.laying = this.lay(next);
-      // Who computes the last of the step hears of it; that may be later.
-      next.laying.catch(() => undefined);
-    }
-    return next.laying;
-  }
-
-  private async lay(next: NextStep): Promise<void> {
-    const { work, values, nodes } = next;
-    const wanted = nodes.flatMap((node) => {
-      const parts = this.partsOf(node);
-      return parts.map((part) => ({ part, isWhole: parts.length === 1 }));
-    });
-    const tasks = await Promise.all(
-      wanted.map(async ({ part, isWhole }) => ({ part, isWhole, ...(await this.partTask(part, work)) })),
-    );
-    // Its lease, or another one, may have come before the rows.
-    if (this.next !== next || this.isOver) return;
-    const { pool, memory } = this.context;
-    const weights = { version: this.versionOf(next.round), values };
-    const parts = tasks
-      .filter(({ batches }) => hasRows(batches))
-      .map(({ isWhole, ...task }) => ({ ...task, out: this.takeOutput(isWhole) }));
-    const standby = pool.standBy(parts.map(({ out, batches }) => ({ run: memory, weights, out, batches })));
-    if (standby !== null) next.ready = { parts, standby };
-    else for (const { out } of parts) this.giveBack(out);
+    const isSteady = next?.round === round && this.steadySteps >= STEADY_STEPS;
+    return isSteady ? next.layReady() : Promise.resolve();
   }
 
   /** A lease has come. @returns what lay ready of its nodes */
   private beginReady(round: number, nodes: readonly Range[]): BegunPart[] {
     const { next } = this;
     if (next?.round !== round) return [];
-    if (nodes.length !== next.nodes.length || !nodes.every((node, i) => isSameRange(node, next.nodes[i]))) {
+    if (!next.hasNodes(nodes)) {
       this.forgetNext();
       return [];
     }
     this.steadySteps++;
     this.next = null;
-    if (next.ready === null) return [];
-    const { parts, standby } = next.ready;
-    const results = standby.begin();
-    return parts.map((part, i) => ({ ...part, result: results[i] }));
+    return next.begin();
   }
 
   private forgetNext(): void {
-    const ready = this.next?.ready ?? null;
-    ready?.standby.drop();
-    for (const { out } of ready?.parts ?? []) this.giveBack(out);
+    this.next?.drop();
     this.next = null;
     this.steadySteps = Math.min(this.steadySteps, 0);
   }
@@ -407,7 +339,7 @@ export class TrialWork {
   ): Promise<ComputedPart> {
     // The round may be over, and the next one's parameters be here, before the rows are.
     const { weights } = this;
-    const { batches, digests } = begun ?? (await this.partTask(part, work));
+    const { batches, digests } = begun ?? (await this.rows.ofShards(part, work));
     if (!hasRows(batches)) {
       const sum = { rows: 0, lossSum: 0, correct: 0, values: null };
       return { sum, digests, computeMs: 0, retries: 0, time: null };
@@ -425,12 +357,6 @@ export class TrialWork {
     return { sum: { rows, lossSum, correct, values }, digests, computeMs, retries, time: result };
   }
 
-  private async partTask({ start, count }: Range, work: StepWork): Promise<PartTask> {
-    const shards = Array.from({ length: count }, (_, i) => start + i);
-    const batches = await Promise.all(shards.map((shard) => this.microBatch(shard, work)));
-    return { batches, digests: batches.map(({ rows }) => rowDigest(rows)) };
-  }
-
   /** For the answer: when its tasks were computed, if the run wants to know. */
   private timed(times: readonly TaskTime[]): { readonly tasks?: TaskTiming[] } {
     if (this.context.spec.timed === undefined) return {};
@@ -441,17 +367,6 @@ export class TrialWork {
         endedMsAgo: Math.max(0, now - endedAt),
       })),
     };
-  }
-
-  private async microBatch(shard: number, { epoch, stepInEpoch }: StepWork): Promise<MicroBatch> {
-    const { microBatch } = this.plan;
-    const count = this.plan.microBatchRows(shard, stepInEpoch);
-    const position = stepInEpoch * microBatch;
-    const rows =
-      count === 0 ? NO_ROWS : (await this.epochOrder(epoch, shard)).slice(position, position + count);
-    const { seed } = this.context.spec;
-    const place = { seed, trial: this.trial, epoch, shard, position };
-    return { rows, seed: this.seedWords(epoch, shard, stepInEpoch), place };
   }
 
   private async computeChunk(round: number, split: Split, chunk: number, lease: LeaseNumber): Promise<void> {
@@ -465,44 +380,4 @@ export class TrialWork {
     const figures = { rows: rows.length, lossSum, computeMs, retries, ...lease, ...this.timed([result]) };
     send({ type: 'evaluated', run, trial: this.trial, round, chunk, ...figures }, bytesOf(confusion));
   }
-
-  /** The shard's rows in this epoch's order, all of them present. Drawn once an epoch. */
-  private epochOrder(epoch: number, shard: number): Promise<Uint32Array> {
-    if (epoch !== this.ordersEpoch) {
-      this.epochOrders = new Map();
-      this.ordersEpoch = epoch;
-    }
-    let order = this.epochOrders.get(shard);
-    if (order === undefined) {
-      order = this.presentOrder(epoch, shard);
-      this.epochOrders.set(shard, order);
-    }
-    // Who asks later waits for the rows too: an earlier round may have been answered elsewhere before they came.
-    return order;
-  }
-
-  private async presentOrder(epoch: number, shard: number): Promise<Uint32Array> {
-    const order = this.plan.epochOrder(this.context.spec.seed, this.trial, epoch, shard);
-    await this.context.store.ensure(order);
-    return order;
-  }
-
-  /** Where the random layers of a micro-batch start: the block of the shard's stream that belongs to the step. */
-  private seedWords(epoch: number, shard: number, stepInEpoch: number): Int32Array {
-    const { seed } = this.context.spec;
-    const address = { seed, purpose: Purpose.dropout, trial: this.trial, epoch, shard };
-    const stream = new RandomStream(address, stepInEpoch);
-    return Int32Array.of(stream.uint32(), stream.uint32());
-  }
 }
-
-const isSameRange = (a: Range, b: Range | undefined): boolean => a.start === b?.start && a.count === b.count;
-
-const isSameStep = (next: NextStep, { round, work }: Round): boolean =>
-  round === next.round &&
-  work.kind === 'step' &&
-  work.epoch === next.work.epoch &&
-  work.stepInEpoch === next.work.stepInEpoch;
-
-const isSamePlace = (a: WeightMemory['values'], b: WeightMemory['values']): boolean =>
-  a === b || ('path' in a && 'path' in b && a.path === b.path);
