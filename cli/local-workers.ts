@@ -1,4 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process';
+import { performance } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import type { Log } from './log.js';
 import { availableCores } from './numbers.js';
@@ -119,12 +120,12 @@ export class LocalWorkers {
       }
       if (this.expected || code === ExitCode.done) return;
       const hopeless = code === ExitCode.usage || code === ExitCode.refused;
-      worker.restarts = worker.restarts.filter((time) => Date.now() - time < RESTART_WINDOW_MS);
+      worker.restarts = worker.restarts.filter((time) => performance.now() - time < RESTART_WINDOW_MS);
       if (hopeless || worker.restarts.length >= MAX_RESTARTS) {
         this.options.onDeath(name, how);
         return;
       }
-      worker.restarts.push(Date.now());
+      worker.restarts.push(performance.now());
       worker.child = this.fork(name);
       this.watch(worker);
       this.options.onRestart(name, how);

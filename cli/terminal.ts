@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import cliProgress from 'cli-progress';
 import Table from 'cli-table3';
 import pc from 'picocolors';
@@ -74,12 +75,12 @@ export class Terminal implements RunObserver {
     const { trial, epoch, stepInEpoch, stepsPerEpoch, loss, accuracy } = progress;
     let times = this.epochs.get(trial);
     if (times === undefined || stepInEpoch === 0) {
-      times = { startedAt: Date.now(), firstStep: stepInEpoch, steps: stepsPerEpoch };
+      times = { startedAt: performance.now(), firstStep: stepInEpoch, steps: stepsPerEpoch };
       this.epochs.set(trial, times);
     }
     if (!this.live) return;
     const done = stepInEpoch + 1;
-    const perStep = (Date.now() - times.startedAt) / 1000 / Math.max(1, stepInEpoch - times.firstStep);
+    const perStep = (performance.now() - times.startedAt) / 1000 / Math.max(1, stepInEpoch - times.firstStep);
     const figures = {
       name: this.nameOf(trial),
       epoch: `${epoch + 1}/${this.options.config.epochs}`,

@@ -229,7 +229,7 @@ export class Cluster implements SessionListener {
    * @param run ready: for this run; left out: for any
    */
   workers(run?: number): WorkerStatus[] {
-    const now = this.clock.now();
+    const now = this.clock.monotonic();
     const here = [...this.members.values()].map((member): WorkerStatus => {
       const { worker, session, employments, leaving, rows } = member;
       const wanted = run === undefined ? [...employments.values()] : [employments.get(run)];
@@ -263,7 +263,7 @@ export class Cluster implements SessionListener {
 
   /** What is known at this moment, for people and metrics. */
   figures(): ClusterFigures {
-    const now = this.clock.now();
+    const now = this.clock.monotonic();
     const members = [...this.members.values()];
     const here = members.map((member) => this.figuresOf(member));
     const gone = this.lost.shownAt(now).map(({ member }) => ({
@@ -301,7 +301,7 @@ export class Cluster implements SessionListener {
   /** Leases what can be leased and sends it. Call it after rounds have been opened. */
   pump(): void {
     if (this.closedReason !== undefined) return;
-    const now = this.clock.now();
+    const now = this.clock.monotonic();
     const assignments = this.scheduler.assign(now, (group) => this.held.has(group));
     for (const { worker, job, round, start, count } of assignments) {
       const run = Math.floor(job / MAX_TRIALS);
@@ -378,7 +378,7 @@ export class Cluster implements SessionListener {
         report: null,
         gradients: null,
       },
-      rows: new RateMeter(this.clock.now()),
+      rows: new RateMeter(this.clock.monotonic()),
     });
     this.joins++;
     // A process that was started again has its name, not its number.
@@ -477,7 +477,7 @@ export class Cluster implements SessionListener {
     member.employments.set(run, {
       rows: new RowServer(tenant.dataset, run, member.session),
       ready: false,
-      since: this.clock.now(),
+      since: this.clock.monotonic(),
       trials: new Set(),
       rounds: new Map(),
     });
@@ -506,7 +506,7 @@ export class Cluster implements SessionListener {
     }
     employment.ready = true;
     this.scheduler.join(worker.number, worker.hello.slots, run);
-    tenant.joined(worker, this.clock.now() - employment.since);
+    tenant.joined(worker, Math.round(this.clock.monotonic() - employment.since));
   }
 
   private onSlots(member: Member, slots: number): void {
@@ -563,7 +563,7 @@ export class Cluster implements SessionListener {
     if (verdict === 'invalid') {
       throw new AtelierError('protocol', 'an answer to nothing that was asked');
     }
-    if (message.type === 'partial') member.rows.add(message.rows, this.clock.now());
+    if (message.type === 'partial') member.rows.add(message.rows, this.clock.monotonic());
     const units =
       message.type === 'partial'
         ? { start: message.start, count: message.count }
@@ -571,7 +571,7 @@ export class Cluster implements SessionListener {
     const job = jobOf(message.run, message.trial);
     if (this.tenants.has(message.run)) {
       const used = verdict === 'used';
-      this.scheduler.answered(member.worker.number, job, message.round, units, used, this.clock.now());
+      this.scheduler.answered(member.worker.number, job, message.round, units, used, this.clock.monotonic());
     }
     this.letGo(member);
   }
@@ -606,7 +606,7 @@ export class Cluster implements SessionListener {
   }
 
   private watch(): void {
-    const now = this.clock.now();
+    const now = this.clock.monotonic();
     for (const number of this.scheduler.stuck(now, LEASE_TIMEOUT_MS)) {
       const why = `owed an answer for ${LEASE_TIMEOUT_MS / 1000} s`;
       this.members.get(number)?.session.close(CloseCode.timeout, why);
@@ -628,7 +628,7 @@ export class Cluster implements SessionListener {
     const reason = leaving !== null ? 'asked' : byCode;
     this.leaves.add(reason);
     if (reason !== 'lost' && reason !== 'timeout') return;
-    this.lost.add(worker.number, member, this.clock.now());
+    this.lost.add(worker.number, member, this.clock.monotonic());
   }
 
   /** @param only of this run; null: of all */

@@ -132,6 +132,8 @@ export class Run implements Tenant {
   private readonly meter = new Meter();
   /** Milliseconds since the epoch. */
   readonly startedAt: number;
+  /** The same moment on the clock that durations are taken from. */
+  private readonly beganAt: number;
   /** The cluster's counts when the run began: its own are what has come since. */
   private readonly countsBefore: ClusterCounts;
   /** Its figures are as of then, whenever they are asked for. */
@@ -151,6 +153,7 @@ export class Run implements Tenant {
   constructor(options: RunOptions) {
     this.options = options;
     this.startedAt = options.clock.now();
+    this.beganAt = options.clock.monotonic();
     this.ended = new Promise((resolve) => (this.settle = resolve));
     const { config, model, dataset, directory, plans, resumed, cluster } = options;
     this.countsBefore = { ...cluster.counts };
@@ -242,7 +245,7 @@ export class Run implements Tenant {
   }
 
   get secondsPassed(): number {
-    return (this.options.clock.now() - this.startedAt) / 1000;
+    return (this.options.clock.monotonic() - this.beganAt) / 1000;
   }
 
   /** Of all trials, as of now. */
@@ -268,7 +271,7 @@ export class Run implements Tenant {
   figures(): RunFigures {
     const { state, options, roundsDone, roundsLeft } = this;
     const isOver = state.kind === 'ending' || state.kind === 'over';
-    const now = isOver ? this.endedAt : options.clock.now();
+    const now = isOver ? this.endedAt : options.clock.monotonic();
     const doneHere = roundsDone - this.roundsAtStart;
     const etaSeconds =
       isOver || this.runningSince === undefined || doneHere === 0
@@ -330,7 +333,7 @@ export class Run implements Tenant {
       })),
       retries,
       elasticity,
-      durationSeconds: (this.endedAt - this.startedAt) / 1000,
+      durationSeconds: (this.endedAt - this.beganAt) / 1000,
     };
   }
 
@@ -491,13 +494,13 @@ export class Run implements Tenant {
   private strengthChanged(): void {
     const { cluster, observer, clock, minWorkers, minWorkersToGoOn } = this.options;
     const { workers, slots } = cluster.strength(this.number);
-    this.meter.slotsChanged(clock.now(), slots);
+    this.meter.slotsChanged(clock.monotonic(), slots);
     if (this.state.kind === 'waiting') {
       const begun = this.trials.some(({ started }) => started);
       if (workers < (begun ? minWorkersToGoOn : minWorkers)) return;
       this.state.cancelTimeout();
       this.state = { kind: 'running' };
-      this.runningSince ??= clock.now();
+      this.runningSince ??= clock.monotonic();
       cluster.hold(this.number, false);
       this.record({ type: 'started', workers });
       observer.started(workers, slots);
@@ -567,7 +570,7 @@ export class Run implements Tenant {
 
   private openRound(record: TrialRecord, round: Round): void {
     const { cluster, clock, observer } = this.options;
-    const now = clock.now();
+    const now = clock.monotonic();
     this.closeRound(record);
     record.open = { round, startedAt: now, timer: new StepTimer(), frame: undefined };
     const { round: number, kind, units } = round;
@@ -580,7 +583,7 @@ export class Run implements Tenant {
   private closeRound(record: TrialRecord): void {
     const { clock, cluster } = this.options;
     const { open } = record;
-    if (open?.round.kind === 'step') this.meter.stepClosed(clock.now());
+    if (open?.round.kind === 'step') this.meter.stepClosed(clock.monotonic());
     if (open !== undefined) cluster.trace?.round(record.plan.fold, open.round, open.timer.openedAt);
     record.open?.frame?.release();
     record.open = undefined;
@@ -588,7 +591,7 @@ export class Run implements Tenant {
 
   private onStepped(record: TrialRecord, progress: StepProgress): void {
     const { clock, config, observer, cluster } = this.options;
-    const now = clock.now();
+    const now = clock.monotonic();
     const { updateBeganAt, updateMs } = progress;
     cluster.trace?.did('optimizer', updateBeganAt, { trial: progress.trial }, updateBeganAt + updateMs);
     this.failures = 0;
@@ -640,7 +643,7 @@ export class Run implements Tenant {
       this.closeRound(record);
       if (end.status !== 'done' && record.started && !record.trial.isOver) this.checkpoint(record, false);
     }
-    this.endedAt = this.options.clock.now();
+    this.endedAt = this.options.clock.monotonic();
     this.meter.slotsChanged(this.endedAt, 0);
     this.options.cluster.detach(this.number);
     void this.finish(end);

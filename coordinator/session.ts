@@ -108,7 +108,7 @@ export class Session {
     this.clock = clock;
     this.address = address;
     this.stream = stream;
-    this.heardAt = clock.now();
+    this.heardAt = clock.monotonic();
     this.state = {
       kind: 'greeting',
       cancelDeadline: clock.after(HANDSHAKE_TIMEOUT_MS, () =>
@@ -138,7 +138,7 @@ export class Session {
 
   /** Milliseconds since the peer was last heard. */
   get silentMs(): number {
-    return this.clock.now() - this.heardAt;
+    return this.clock.monotonic() - this.heardAt;
   }
 
   /** What waits to be handed to the operating system, in bytes. */
@@ -199,7 +199,7 @@ export class Session {
 
   /** Some bytes have come, be they of a frame that is not whole yet. */
   heard(): void {
-    this.heardAt = this.clock.now();
+    this.heardAt = this.clock.monotonic();
   }
 
   /**
@@ -273,7 +273,7 @@ export class Session {
   }
 
   private decode(data: Buffer): Received<WorkerToCoordinator> {
-    this.heardAt = this.clock.now();
+    this.heardAt = this.clock.monotonic();
     try {
       const received = decodeFromWorker(data);
       this.listener.traffic.received(received.message.type, data.byteLength);

@@ -1,7 +1,11 @@
+import { performance } from 'node:perf_hooks';
+
 /** Time as the program sees it; tests pass their own. */
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, for what people read. It jumps when somebody sets the host's clock. */
   now(): number;
+  /** Milliseconds from anywhere that do nothing but pass, for durations and deadlines. */
+  monotonic(): number;
   /** Calls `callback` after `delayMs`; returns a function that cancels it. */
   after(delayMs: number, callback: () => void): () => void;
 }
@@ -14,6 +18,7 @@ export function hostTimeMs(): number {
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   after: (delayMs, callback) => {
     const timer = setTimeout(callback, delayMs);
     return () => clearTimeout(timer);

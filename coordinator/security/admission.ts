@@ -42,7 +42,7 @@ class Allowance {
     const used = Math.max(0, Math.min(this.most, this.usedBy(address) + count));
     // Put last: the map's order is the order of the last uses.
     this.used.delete(address);
-    this.used.set(address, { used, time: this.clock.now() });
+    this.used.set(address, { used, time: this.clock.monotonic() });
     const [oldest] = this.used.keys();
     if (this.used.size > MAX_REMEMBERED_ADDRESSES && oldest !== undefined) this.used.delete(oldest);
   }
@@ -50,7 +50,7 @@ class Allowance {
   private usedBy(address: string): number {
     const known = this.used.get(address);
     if (known === undefined) return 0;
-    return Math.max(0, known.used - (this.clock.now() - known.time) / this.refillMs);
+    return Math.max(0, known.used - (this.clock.monotonic() - known.time) / this.refillMs);
   }
 }
 

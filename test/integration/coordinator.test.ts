@@ -148,6 +148,18 @@ describe('a worker that is in', () => {
     expect(client.socket.readyState).toBe(client.socket.OPEN);
   });
 
+  test("and says that it lives is kept though the host's clock is set forward", async () => {
+    const { url, clock } = await startCoordinator(folder, { minWorkers: 2 });
+    const client = await Client.join(url);
+    clock.advance(HEARTBEAT_INTERVAL_MS);
+    client.send({ type: 'heartbeat' });
+    await client.next('heartbeat');
+    clock.setForwardBy = 10 * HEARTBEAT_TIMEOUT_MS;
+    clock.advance(HEARTBEAT_TIMEOUT_MS - HEARTBEAT_INTERVAL_MS);
+    client.send({ type: 'heartbeat' });
+    await client.next('heartbeat');
+  });
+
   test('and is lost before the run has begun does not end it', async () => {
     const { url } = await startCoordinator(folder, { minWorkers: 2 });
     (await Client.enlist(url)).socket.terminate();

@@ -70,7 +70,7 @@ export class SimCoordinator {
     const { config, model, dataset } = scenario;
     const { clock } = this.process;
     const cluster = new Cluster(clock, this.exchange);
-    const plans = scenario.plans(() => clock.now());
+    const plans = scenario.plans(() => clock.monotonic());
     network.listen(this.process, (socket) => new Session(socket, cluster, clock, '127.0.0.1'));
     let directory: RunDirectory;
     let resumed: Resumption | null = null;

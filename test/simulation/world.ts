@@ -118,6 +118,8 @@ export class World {
 
 const isBefore = (a: Happening, b: Happening): boolean => a.at < b.at || (a.at === b.at && a.order < b.order);
 
+const HOUR_MS = 3_600_000;
+
 /** A process of the simulated machines: it can be stopped for a while (SIGSTOP), and die. */
 export class SimProcess {
   readonly world: World;
@@ -129,7 +131,9 @@ export class SimProcess {
   constructor(world: World) {
     this.world = world;
     this.clock = {
-      now: () => world.now,
+      // Somebody sets it forward and back all the time: nothing that is decided may depend on it.
+      now: () => world.now + (Math.floor(world.now / 1_000) % 2) * HOUR_MS,
+      monotonic: () => world.now,
       after: (delayMs, callback) => world.after(delayMs, callback, this),
     };
   }

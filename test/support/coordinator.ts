@@ -105,7 +105,7 @@ export async function startCoordinator(
   directory.writeConfig(config);
   directory.writeManifest({});
   const clock = new FakeClock();
-  const plans = planTrials({ config, model, dataset, now: () => clock.now() });
+  const plans = planTrials({ config, model, dataset, now: () => clock.monotonic() });
   const cluster = new Cluster(clock);
   const live = new LiveRun({ path: directory.path, config, plans, cluster });
   const run = new Run({

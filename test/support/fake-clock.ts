@@ -10,7 +10,14 @@ export class FakeClock implements Clock {
   private time = 0;
   private readonly timers = new Set<Timer>();
 
+  /** How far the host's clock has been set forward, in milliseconds. */
+  setForwardBy = 0;
+
   now(): number {
+    return this.time + this.setForwardBy;
+  }
+
+  monotonic(): number {
     return this.time;
   }
 
