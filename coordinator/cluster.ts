@@ -130,7 +130,8 @@ export class Cluster implements SessionListener {
   private nextRun = 0;
   private nextLease = 0;
   private closedReason: string | undefined;
-  private cancelDeadline: (() => void) | undefined;
+  /** When it looks whether a lease is overdue. */
+  private nextLook: { readonly at: number; readonly cancel: () => void } | undefined;
   private cancelWatch: (() => void) | undefined;
   readonly counts: ClusterCounts = { workersLost: 0, reconnects: 0 };
   readonly traffic = new Traffic();
@@ -331,23 +332,23 @@ export class Cluster implements SessionListener {
       });
     }
     // Without new leases the next deadline does not come earlier than the one that is waited for.
-    if (assignments.length === 0 && this.cancelDeadline !== undefined) return;
-    this.cancelDeadline?.();
+    if (assignments.length === 0 && this.nextLook !== undefined) return;
     const deadline = this.scheduler.nextDeadline(now);
-    this.cancelDeadline =
-      deadline === undefined ? undefined : this.clock.after(deadline - now + 1, () => this.onDeadline());
-  }
-
-  private onDeadline(): void {
-    this.cancelDeadline = undefined;
-    this.pump();
+    // Steps come more often than deadlines: who looks before this one will find it.
+    if (deadline === undefined || (this.nextLook !== undefined && this.nextLook.at <= deadline)) return;
+    this.nextLook?.cancel();
+    const cancel = this.clock.after(deadline - now + 1, () => {
+      this.nextLook = undefined;
+      this.pump();
+    });
+    this.nextLook = { at: deadline, cancel };
   }
 
   /** Sends everyone home. */
   close(reason: string): void {
     if (this.closedReason !== undefined) return;
     this.closedReason = reason;
-    this.cancelDeadline?.();
+    this.nextLook?.cancel();
     this.cancelWatch?.();
     for (const { session } of this.members.values()) {
       session.send({ type: 'finished', reason });

@@ -14,6 +14,7 @@ import {
 import type { Clock } from '../shared/clock.js';
 import type { ExchangeOffer } from '../shared/exchange.js';
 import { closeReason } from '../shared/protocol/close-reason.js';
+import { Silence } from '../shared/protocol/silence.js';
 import type { Place } from './gradient-buffers.js';
 import type { Arrival } from './large-frames.js';
 import type { ReceiveGate } from './receive-gate.js';
@@ -87,8 +88,7 @@ export class Session {
   private state: State;
   /** The peer's address; null where it is not known. */
   readonly address: string | null;
-  /** When the last frame came. */
-  private heardAt: number;
+  private readonly silence: Silence;
   /** With which code the connection was closed, by whomever; undefined while it is open. */
   closeCode: number | undefined;
 
@@ -108,7 +108,7 @@ export class Session {
     this.clock = clock;
     this.address = address;
     this.stream = stream;
-    this.heardAt = clock.monotonic();
+    this.silence = new Silence(clock);
     this.state = {
       kind: 'greeting',
       cancelDeadline: clock.after(HANDSHAKE_TIMEOUT_MS, () =>
@@ -138,7 +138,7 @@ export class Session {
 
   /** Milliseconds since the peer was last heard. */
   get silentMs(): number {
-    return this.clock.monotonic() - this.heardAt;
+    return this.silence.ms;
   }
 
   /** What waits to be handed to the operating system, in bytes. */
@@ -199,7 +199,7 @@ export class Session {
 
   /** Some bytes have come, be they of a frame that is not whole yet. */
   heard(): void {
-    this.heardAt = this.clock.monotonic();
+    this.silence.heard();
   }
 
   /**
@@ -273,7 +273,7 @@ export class Session {
   }
 
   private decode(data: Buffer): Received<WorkerToCoordinator> {
-    this.heardAt = this.clock.monotonic();
+    this.silence.heard();
     try {
       const received = decodeFromWorker(data);
       this.listener.traffic.received(received.message.type, data.byteLength);
@@ -306,7 +306,9 @@ export class Session {
       kind: 'joined',
       worker: place.credential.worker,
       hello: message,
-      cancelDeadline: this.silenceDeadline(),
+      cancelDeadline: this.silence.watch(HEARTBEAT_TIMEOUT_MS, () =>
+        this.close(CloseCode.timeout, `silent for ${HEARTBEAT_TIMEOUT_MS / 1000} s`),
+      ),
     };
     this.send({
       type: 'welcome',
@@ -344,16 +346,6 @@ export class Session {
       trace.computed(traced, message, message.tasks ?? [], heardAt ?? from);
     listener.received(this, received);
     trace.did(`take ${type}`, from, { worker: traced.name });
-  }
-
-  private silenceDeadline(ms = HEARTBEAT_TIMEOUT_MS): () => void {
-    return this.clock.after(ms, () => {
-      const left = HEARTBEAT_TIMEOUT_MS - this.silentMs;
-      if (left <= 0) this.close(CloseCode.timeout, `silent for ${HEARTBEAT_TIMEOUT_MS / 1000} s`);
-      // Timers know whole milliseconds: less than one would be no time at all, again and again.
-      else if (this.state.kind === 'joined')
-        this.state.cancelDeadline = this.silenceDeadline(Math.ceil(left));
-    });
   }
 
   private onClose(code: number, reason: string): void {

@@ -38,7 +38,7 @@ export function applyUpdate(
 }
 
 /**
- * sum / rows + 2 * l2 * w + l1 * sign(w), in place, one tensor after the other; the division is a product with the
+ * sum / rows + 2 * l2 * w + l1 * sign(w), in place; the division is a product with the
  * float32 nearest to 1 / rows, since a divider does a quarter of what memory brings.
  * @returns 0 if all of it is finite, else NaN
  */
@@ -46,13 +46,11 @@ function meanWithRegularization(
   sum: Float32Array,
   rows: number,
   weights: Float32Array,
-  { layout, recipes }: CompiledModel,
+  model: CompiledModel,
 ): number {
   const share = f(1 / rows);
   let probe = 0;
-  layout.tensors.forEach(({ offset, size }, index) => {
-    const recipe = offset < layout.trainable ? recipes[index] : undefined;
-    const { l1, l2 } = recipe ?? { l1: 0, l2: 0 };
+  for (const { offset, size, l1, l2 } of alikeRegularized(model)) {
     const strength = f(2 * l2);
     const [mean, w] = [sum, weights].map((array) => array.subarray(offset, offset + size)) as [
       Float32Array,
@@ -67,7 +65,7 @@ function meanWithRegularization(
         // x - x is 0 for finite x, NaN for the rest.
         probe += value - value;
       }
-      return;
+      continue;
     }
     const { done, returned } =
       l1 === 0 ? runKernel('scaleAndAdd', [mean, w], [share, strength]) : { done: 0, returned: 0 };
@@ -80,6 +78,25 @@ function meanWithRegularization(
       mean[i] = value;
       probe += value - value;
     }
-  });
+  }
   return probe;
+}
+
+interface Regularized {
+  readonly offset: number;
+  readonly size: number;
+  readonly l1: number;
+  readonly l2: number;
+}
+
+/** The tensors of a model, neighbours with the same regularizers as one; state has none. */
+function alikeRegularized({ layout, recipes }: CompiledModel): Regularized[] {
+  const alike: Regularized[] = [];
+  layout.tensors.forEach(({ offset, size }, index) => {
+    const { l1, l2 } = (offset < layout.trainable ? recipes[index] : undefined) ?? { l1: 0, l2: 0 };
+    const last = alike.at(-1);
+    if (last?.l1 === l1 && last.l2 === l2) alike[alike.length - 1] = { ...last, size: last.size + size };
+    else alike.push({ offset, size, l1, l2 });
+  });
+  return alike;
 }

@@ -36,8 +36,7 @@ interface Foreseen {
   readonly work: StepWork;
   /** The version that its weights will have, and where they will be. */
   readonly weights: WeightMemory;
-  /** What is answered. */
-  readonly nodes: readonly Range[];
+  readonly lease: Range;
   readonly parts: readonly Part[];
 }
 
@@ -83,12 +82,9 @@ export class NextStep {
     );
   }
 
-  /** Are these the nodes that were foreseen? */
-  hasNodes(nodes: readonly Range[]): boolean {
-    const { foreseen } = this;
-    return (
-      nodes.length === foreseen.nodes.length && nodes.every((node, i) => isSameRange(node, foreseen.nodes[i]))
-    );
+  /** Is this the lease that was foreseen? */
+  isLease(lease: Range): boolean {
+    return isSameRange(lease, this.foreseen.lease);
   }
 
   /**

@@ -25,6 +25,7 @@ import {
   type WorkerReport,
   type WorkerToCoordinator,
 } from '../shared/protocol/messages.js';
+import { Silence } from '../shared/protocol/silence.js';
 import type { RunPart, RunPort } from './run-work.js';
 import type { ServerTrust } from './server-trust.js';
 
@@ -85,6 +86,7 @@ type State =
 export class WorkerSession {
   private readonly options: WorkerSessionOptions;
   private readonly socket: WebSocket;
+  private readonly silence: Silence;
   private state: State = { kind: 'connecting' };
   private readonly runs = new Map<number, RunPart>();
   /** Runs it failed at, until the coordinator says that they are over: what still comes for them is dropped. */
@@ -99,6 +101,7 @@ export class WorkerSession {
   /** @throws AtelierError `usage` when the URL is not one of a coordinator */
   constructor(options: WorkerSessionOptions) {
     this.options = options;
+    this.silence = new Silence(options.clock);
     this.ended = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
@@ -179,10 +182,7 @@ export class WorkerSession {
 
   private onFrame(data: Buffer): void {
     try {
-      if (this.state.kind === 'joined') {
-        this.state.cancelDeadline();
-        this.state.cancelDeadline = this.silenceDeadline();
-      }
+      this.silence.heard();
       this.onMessage(decodeFromCoordinator(data), data);
     } catch (error) {
       this.fail(error);
@@ -197,7 +197,7 @@ export class WorkerSession {
           kind: 'joined',
           cancelHeartbeat: this.nextHeartbeat(),
           cancelReport: this.nextReport(),
-          cancelDeadline: this.silenceDeadline(),
+          cancelDeadline: this.silence.watch(HEARTBEAT_TIMEOUT_MS, () => this.socket.terminate()),
         });
         if (message.exchange !== null) {
           this.exchange = this.options.openExchange?.(message.exchange, message.credential) ?? null;
@@ -306,10 +306,6 @@ export class WorkerSession {
       this.send({ type: 'report', report: report() });
       this.state.cancelReport = this.nextReport();
     });
-  }
-
-  private silenceDeadline(): () => void {
-    return this.options.clock.after(HEARTBEAT_TIMEOUT_MS, () => this.socket.terminate());
   }
 
   private onRefusal(response: IncomingMessage): void {

@@ -195,9 +195,9 @@ export class TrialWork {
       if (lease.start + lease.count > this.plan.shards) {
         throw new AtelierError('protocol', `there is no shard ${lease.start + lease.count - 1}`);
       }
+      const begun = this.beginReady(number, lease);
       const nodes = coveringNodes(lease, this.plan.shards).flatMap((node) => this.answersTo(node));
-      const begun = this.beginReady(number, nodes);
-      this.foresee(number + 1, work, nodes);
+      this.foresee(number + 1, work, lease, nodes);
       await Promise.all(
         nodes.map(async (node) => {
           await this.computeNode(number, work, node, numberOf(lease), begun);
@@ -213,7 +213,7 @@ export class TrialWork {
   // ---- the next step ---------------------------------------------------------------------------------------
 
   /** After a step comes the next one with the same lease, but for an epoch's last. */
-  private foresee(round: number, work: StepWork, nodes: readonly Range[]): void {
+  private foresee(round: number, work: StepWork, lease: Range, nodes: readonly Range[]): void {
     // Of several leases of a step the first one counts.
     if (this.next?.round === round) return;
     const stepInEpoch = work.stepInEpoch + 1;
@@ -226,7 +226,7 @@ export class TrialWork {
       return ofNode.map((part) => ({ part, isWhole: ofNode.length === 1 }));
     });
     this.next = new NextStep(
-      { round, work: { ...work, stepInEpoch }, weights, nodes, parts },
+      { round, work: { ...work, stepInEpoch }, weights, lease, parts },
       {
         ...{ memory, pool, rows: this.rows },
         takeOutput: (isWhole) => this.takeOutput(isWhole),
@@ -242,11 +242,11 @@ export class TrialWork {
     return isSteady ? next.layReady() : Promise.resolve();
   }
 
-  /** A lease has come. @returns what lay ready of its nodes */
-  private beginReady(round: number, nodes: readonly Range[]): BegunPart[] {
+  /** A lease has come. @returns what lay ready of it */
+  private beginReady(round: number, lease: Range): BegunPart[] {
     const { next } = this;
     if (next?.round !== round) return [];
-    if (!next.hasNodes(nodes)) {
+    if (!next.isLease(lease)) {
       this.forgetNext();
       return [];
     }
