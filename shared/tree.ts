@@ -15,8 +15,7 @@ export function leftCount(count: number): number {
   return 1 << (31 - Math.clz32(count - 1));
 }
 
-export const isSameRange = (a: Range, b: Range | undefined): boolean =>
-  a.start === b?.start && a.count === b.count;
+export const isSameRange = (a: Range, b: Range): boolean => a.start === b.start && a.count === b.count;
 
 /** The fewest tree nodes that together cover `range` of a tree over `leaves` leaves, left to right. */
 export function coveringNodes(range: Range, leaves: number): Range[] {

@@ -88,8 +88,9 @@ export class NextStep {
   }
 
   /**
-   * Lays all of it ready, each part in a slot of its own. The time for it is when the first slot has nothing to do: before that those that
-   * compute are to have the cores, and after the last one the step waits for what this thread does. Asked again, it does nothing more.
+   * Lays it ready, a part in each slot. The time for it is when the first slot has nothing to do: before that those that compute are to
+   * have the cores, and after the last one the step waits for what this thread does. Asked again, it does nothing, unless slots had too
+   * much to do.
    * @returns settled when it lies ready, as far as it can
    */
   layReady(): Promise<void> {
@@ -105,7 +106,9 @@ export class NextStep {
     const { work, weights, parts: wanted } = this.foreseen;
     const { memory, pool, rows, takeOutput, giveBack } = this.means;
     const found = await Promise.all(
-      wanted.map(async ({ part, isWhole }) => ({ part, isWhole, ...(await rows.ofShards(part, work)) })),
+      wanted
+        .slice(0, pool.slots)
+        .map(async ({ part, isWhole }) => ({ part, isWhole, ...(await rows.ofShards(part, work)) })),
     );
     // Its lease, or another one, may have come before the rows.
     if (this.isOver) return;
@@ -113,8 +116,12 @@ export class NextStep {
       .filter(({ batches }) => hasRows(batches))
       .map(({ isWhole, ...part }) => ({ ...part, out: takeOutput(isWhole) }));
     const standby = pool.standBy(parts.map(({ out, batches }) => ({ run: memory, weights, out, batches })));
-    if (standby !== null) this.ready = { parts, standby };
-    else for (const { out } of parts) giveBack(out);
+    if (standby !== null) {
+      this.ready = { parts, standby };
+      return;
+    }
+    for (const { out } of parts) giveBack(out);
+    this.laying = undefined;
   }
 
   /** Its lease has come. @returns what lay ready of it */

@@ -362,6 +362,40 @@ describe('a step like those before', () => {
     expect(sent).toHaveLength(2 * (STEADY + 1));
   });
 
+  test('lies ready with as many parts as there are slots, once they have no more to do than that', async () => {
+    const shards = { ...spec, batchSize: 8, shards: 4 };
+    const exchange = new Exchange(8);
+    const standing: GradientTask[][] = [];
+    let tasks = 0;
+    const pool: Partial<Compute> = {
+      mapsFiles: true,
+      gradient: async () => {
+        // The second one ends when all that follows from the first one's end has happened.
+        if (++tasks === 2) await new Promise(setImmediate);
+        tasks--;
+        return FIGURES;
+      },
+      standBy: (laid) => {
+        if (tasks > 0) return null;
+        standing.push([...laid]);
+        return { begin: () => laid.map(() => Promise.resolve(FIGURES)), drop: () => undefined };
+      },
+    };
+    const { work, sent } = workOf({ exchange, spec: shards, pool });
+    // Two nodes of the tree, one slot.
+    const lease = { start: 1, count: 2 };
+    for (let round = 0; round <= STEADY; round++) {
+      work.open(step(round), new Uint8Array(0));
+      await work.compute(round, lease);
+    }
+    expect(standing.map((laid) => laid.length)).toEqual([1, 1]);
+    const answers = sent.slice(-2).map(({ partial: { round, start, rows } }) => ({ round, start, rows }));
+    expect(answers).toContainEqual({ round: STEADY, start: 1, rows: 2 });
+    expect(answers).toContainEqual({ round: STEADY, start: 2, rows: 2 });
+    work.close();
+    expect(exchange.taken.size).toBe(0);
+  });
+
   test('has the rows that it has without it', async () => {
     const { standing, sent, takeAll } = steadyWork();
     await takeAll(0, STEPS);
