@@ -369,9 +369,11 @@ describe('a step like those before', () => {
     let tasks = 0;
     const pool: Partial<Compute> = {
       mapsFiles: true,
-      gradient: async () => {
-        // The second one ends when all that follows from the first one's end has happened.
-        if (++tasks === 2) await new Promise(setImmediate);
+      gradient: async ({ batches }) => {
+        tasks++;
+        // The second node's ends when all that follows from the first one's end has happened.
+        if (batches[0]?.place.shard === 2) await new Promise(setImmediate);
+        else await Promise.resolve();
         tasks--;
         return FIGURES;
       },
