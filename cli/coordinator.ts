@@ -17,6 +17,7 @@ import { LocalWorkers, slotsOfEach } from './local-workers.js';
 import { addLogOption, openLog, type LogFlags } from './log.js';
 import { addMetricsOptions, coordinatorMetrics, targetFile, type MetricsFlags } from './metrics.js';
 import { parseCount } from './numbers.js';
+import { Reports } from './reports.js';
 import { addSecurityOptions, serverSecurity, type SecurityFlags } from './security.js';
 
 const MAX_CONCURRENT_RUNS = 64;
@@ -76,9 +77,10 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
   try {
     const cluster = new Cluster(clock, exchange);
     const metrics = coordinatorMetrics(cluster, folder.path);
+    const reports = new Reports(env);
     const service = new RunService({
       ...{ folder, clock, concurrentRuns, maxQueued, say },
-      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, metrics, env, say, log }),
+      execute: (path, isBegun) => executeRun({ path, isBegun, cluster, metrics, reports, env, say, log }),
       hasWorkers: () => cluster.hasWorkers,
     });
     const server = await CoordinatorServer.listen({
@@ -107,6 +109,7 @@ async function coordinate(flags: CoordinatorFlags, env: NodeJS.ProcessEnv): Prom
     await server.close();
     targets?.close();
     metrics.close();
+    await reports.ended();
     if (left > 0)
       say(`${left} runs are to be gone on with: start the coordinator again with --runs ${folder.path}`);
     return left > 0 ? ExitCode.stopped : ExitCode.done;

@@ -1,6 +1,4 @@
-import { spawn } from 'node:child_process';
 import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Cluster } from '../coordinator/cluster.js';
 import { LiveRun, queuedState } from '../coordinator/live-run.js';
 import type { CoordinatorMetrics } from '../coordinator/metrics/coordinator-metrics.js';
@@ -13,10 +11,9 @@ import { tensorBoardObserver } from '../coordinator/tensorboard/run-writer.js';
 import { systemClock } from '../shared/clock.js';
 import type { AtelierError } from '../shared/errors.js';
 import { runLog, type Log } from './log.js';
+import type { Reports } from './reports.js';
 import { loadMaterial } from './run-on-cluster.js';
 import { manifest, writeResults } from './train.js';
-
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 
 interface ExecuteOptions {
   readonly path: string;
@@ -24,6 +21,7 @@ interface ExecuteOptions {
   readonly isBegun: boolean;
   readonly cluster: Cluster;
   readonly metrics: CoordinatorMetrics;
+  readonly reports: Reports;
   readonly env: NodeJS.ProcessEnv;
   readonly say: (line: string) => void;
   readonly log: Log | null;
@@ -31,7 +29,7 @@ interface ExecuteOptions {
 
 /** Runs one run of the service: as `atelier train` does, on workers that it shares with others. */
 export function executeRun(options: ExecuteOptions): Execution {
-  const { path, cluster, metrics, env, say, isBegun, log } = options;
+  const { path, cluster, metrics, reports, env, say, isBegun, log } = options;
   const name = basename(path);
   let live: LiveRun | undefined;
   let run: Run | undefined;
@@ -82,7 +80,7 @@ export function executeRun(options: ExecuteOptions): Execution {
   };
   const ended = work();
   ended.then(
-    ({ status }) => status === 'done' && report(path, env),
+    ({ status }) => status === 'done' && reports.write(path),
     () => undefined,
   );
   return {
@@ -97,11 +95,4 @@ export function executeRun(options: ExecuteOptions): Execution {
       run?.stop(error);
     },
   };
-}
-
-/** Its pictures are made in a process of their own: they take seconds, in which the other runs would stand still. */
-function report(path: string, env: NodeJS.ProcessEnv): void {
-  const child = spawn(process.execPath, [MAIN, 'report', path], { stdio: 'ignore', env });
-  child.once('error', () => undefined);
-  child.unref();
 }

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { PNG } from 'pngjs';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { Reports } from '../../cli/reports.js';
 import { Atelier, type Exit } from '../support/atelier.js';
 import { CHROMIUM, launchChromium } from '../support/chromium.js';
 import { predictInChromium } from '../support/predict-in-chromium.js';
@@ -182,6 +183,16 @@ describe('report', () => {
     expect((await atelier('report', path, '--out', out)).code).toBe(0);
     expect(readFileSync(out, 'utf8')).toMatch(/No pictures of the network&#39;s inside: unknown dataset/);
     rmSync(out);
+  });
+
+  test('that a service has made is there when it waits for it', async () => {
+    const path = join(folder, 'of a service');
+    cpSync(run, path, { recursive: true });
+    rmSync(join(path, 'report.html'));
+    const reports = new Reports(process.env);
+    reports.write(path);
+    await reports.ended();
+    expect(readFileSync(join(path, 'report.html'), 'utf8')).toContain('</html>');
   });
 
   test.skipIf(CHROMIUM === undefined)(

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Atelier, type Exit } from '../support/atelier.js';
@@ -65,4 +65,6 @@ test('a service behind TLS takes runs from whoever has a token of scope admin, a
   worker.child.kill('SIGKILL');
   coordinator.child.kill('SIGTERM');
   expect((await coordinator.exit).code).toBe(0);
+  // It ends when nobody writes in the runs' folders any more.
+  expect(existsSync(join(runs, first, 'report.html'))).toBe(true);
 }, 300_000);
