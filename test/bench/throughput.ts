@@ -149,8 +149,8 @@ const isWhole = python !== undefined && only === undefined;
 if (!isWhole)
   process.stderr.write('without ATELIER_PEERS, or with some cells alone, the page is only shown\n');
 
-/** Images/s of each: of every round's turns together, the median of the rounds. */
-async function cell(model: string, batch: number, warm: number): Promise<number[]> {
+/** Images/s of each in every round: of its turns together. */
+async function cell(model: string, batch: number, warm: number): Promise<number[][]> {
   const all: Way[] = [];
   for (const [name, start] of Object.entries(WAYS)) {
     const way = start(name, model, batch, warm);
@@ -171,13 +171,25 @@ async function cell(model: string, batch: number, warm: number): Promise<number[
   }
   for (const way of all) way.checkLearnt(`${model} ${batch}`);
   await Promise.all(all.map((way) => way.end()));
-  const medians = rates.map(median);
   const said = all.map(
-    ({ name, lastLoss }, i) => `${name} ${Math.round(medians[i] ?? 0)} (loss ${lastLoss.toFixed(2)})`,
+    ({ name, lastLoss }, i) => `${name} ${Math.round(median(rates[i] ?? []))} (loss ${lastLoss.toFixed(2)})`,
   );
   process.stderr.write(`${model} ${batch}: ${said.join(', ')}\n`);
-  return medians;
+  return rates;
 }
+
+/** Of two ways' images/s in every round: how their medians compare, and from where to where the rounds do. */
+function ratio(ours: readonly number[] | undefined, others: readonly number[] | undefined): string {
+  if (ours === undefined || others === undefined) return '-';
+  const each = ours.map((rate, round) => rate / (others[round] ?? Number.NaN));
+  const shown = [median(ours) / median(others), Math.min(...each), Math.max(...each)].map((x) =>
+    x.toFixed(2),
+  );
+  return `${shown[0]} (${shown[1]} to ${shown[2]})`;
+}
+
+const better = (ways: readonly (readonly number[])[]): readonly number[] | undefined =>
+  ways.toSorted((a, b) => median(b) - median(a))[0];
 
 const pool = new ComputePool(1);
 const { tensorflow } = await pool.warmUp();
@@ -187,16 +199,18 @@ const lines: string[] = [];
 const cells: ThroughputCell[] = [];
 for (const [model, batch, warm] of CELLS) {
   if (only !== undefined && !only.includes(`${model} ${batch}`)) continue;
-  const medians = await cell(model, batch, warm);
-  const ours = Math.max(...medians.slice(0, 2));
-  const peers = Math.max(...medians.slice(3, -1));
-  const roofline = medians.at(-1) ?? Number.NaN;
+  const rates = await cell(model, batch, warm);
+  const medians = rates.map(median);
+  const ours = better(rates.slice(0, 2));
   const shown = medians.map((rate) => Math.round(rate).toLocaleString('en-US'));
-  const ratios = [ours / peers, ours / roofline].map((x) =>
-    Number.isFinite(x) && x > 0 ? x.toFixed(2) : '-',
-  );
+  const ratios = [ratio(ours, better(rates.slice(3, -1))), ratio(ours, rates.at(-1))];
   lines.push(`| ${model} ${batch} | ${[...shown, ...ratios].join(' | ')} |`);
-  cells.push({ name: `${model} ${batch}`, rates: [ours, ...medians.slice(2, -1)], roofline });
+  const roofline = medians.at(-1) ?? Number.NaN;
+  cells.push({
+    name: `${model} ${batch}`,
+    rates: [median(ours ?? []), ...medians.slice(2, -1)],
+    roofline,
+  });
 }
 const page = `# Whole training, images/s
 
@@ -206,7 +220,8 @@ ${head}
   timed is held up.
 - Global batch; two threads for computing in each: the peers have two workers of one thread. Adam.
 - Roofline: two one-thread slots computing gradients of half a batch each, with new weights for every step, which go nowhere.
-- The ratios are of the better of Atelier's first two, whose workers are on the coordinator's host and use its memory; the third sends everything.
+- The ratios are of the better of Atelier's first two, whose workers are on the coordinator's host and use its memory; the third sends everything. In brackets
+  the lowest and the highest of a single round.
 
 | model, batch | ${names.join(' | ')} | over the better peer | over the roofline |
 |---|${'---|'.repeat(names.length + 2)}
