@@ -200,11 +200,11 @@ export class Cluster implements SessionListener {
   }
 
   /**
-   * Leaves a trial's parameters for the workers of this host.
+   * Leaves the parameters of a trial's round for the workers of this host.
    * @returns whether it could
    */
-  leaveWeights(run: number, trial: number, weights: Float32Array): boolean {
-    return this.exchange?.leaveWeights(run, trial, weights) ?? false;
+  leaveWeights(run: number, trial: number, round: number, weights: Float32Array): boolean {
+    return this.exchange?.leaveWeights(run, trial, round, weights) ?? false;
   }
 
   /** While a run is on hold nothing of it is leased. */

@@ -22,6 +22,7 @@ import {
   gradientsFile,
   isExchangeFolder,
   ownerFile,
+  roundFile,
   weightsFile,
   type ExchangeHost,
   type ExchangeOffer,
@@ -35,7 +36,9 @@ const PRIVATE = 0o600;
 /** A folder in memory that only this user's processes can open (shared/exchange.ts says what for). */
 export class Exchange implements ExchangeHost {
   readonly offer: ExchangeOffer;
-  private readonly weights = new Map<string, number>();
+  /** Open files. */
+  private readonly left = new Map<string, { readonly weights: number; readonly round: number }>();
+  private readonly roundNumber = new Int32Array(1);
 
   private constructor(offer: ExchangeOffer) {
     this.offer = offer;
@@ -56,18 +59,28 @@ export class Exchange implements ExchangeHost {
     }
   }
 
-  leaveWeights(run: number, trial: number, weights: Float32Array): boolean {
-    const key = `${run}-${trial}`;
+  leaveWeights(run: number, trial: number, round: number, weights: Float32Array): boolean {
     try {
-      let file = this.weights.get(key);
-      if (file === undefined) {
-        file = openSync(weightsFile(this.offer.folder, run, trial), O_RDWR | O_CREAT | O_EXCL, PRIVATE);
-        this.weights.set(key, file);
-      }
-      return writeSync(file, bytesOf(weights), 0, weights.byteLength, 0) === weights.byteLength;
+      const files = this.filesOf(run, trial);
+      this.roundNumber[0] = round;
+      return writeAll(files.weights, bytesOf(weights)) && writeAll(files.round, bytesOf(this.roundNumber));
     } catch {
       return false;
     }
+  }
+
+  private filesOf(run: number, trial: number): { readonly weights: number; readonly round: number } {
+    const key = `${run}-${trial}`;
+    let files = this.left.get(key);
+    if (files === undefined) {
+      const { folder } = this.offer;
+      const [weights, round] = [weightsFile(folder, run, trial), roundFile(folder, run, trial)].map((path) =>
+        openSync(path, O_RDWR | O_CREAT | O_EXCL, PRIVATE),
+      ) as [number, number];
+      files = { weights, round };
+      this.left.set(key, files);
+    }
+    return files;
   }
 
   gradientsOf({ worker, epoch }: { readonly worker: number; readonly epoch: number }): LeftGradients {
@@ -87,25 +100,31 @@ export class Exchange implements ExchangeHost {
   }
 
   forget(run: number): void {
-    for (const [key, file] of this.weights) {
+    const { folder } = this.offer;
+    for (const [key, files] of this.left) {
       const [ofRun, trial] = key.split('-').map(Number);
       if (ofRun !== run || trial === undefined) continue;
-      closeSync(file);
-      this.weights.delete(key);
-      rmSync(weightsFile(this.offer.folder, run, trial), { force: true });
+      this.left.delete(key);
+      for (const file of Object.values(files)) closeSync(file);
+      for (const path of [weightsFile(folder, run, trial), roundFile(folder, run, trial)])
+        rmSync(path, { force: true });
     }
   }
 
   /** Removes the folder. */
   close(): void {
-    for (const file of this.weights.values()) closeSync(file);
-    this.weights.clear();
+    for (const files of this.left.values()) for (const file of Object.values(files)) closeSync(file);
+    this.left.clear();
     process.off('exit', this.remove);
     this.remove();
   }
 
   private readonly remove = (): void => rmSync(this.offer.folder, { recursive: true, force: true });
 }
+
+/** From the beginning of the file. @returns false when the file system is full */
+const writeAll = (file: number, bytes: Uint8Array): boolean =>
+  writeSync(file, bytes, 0, bytes.byteLength, 0) === bytes.byteLength;
 
 /** @throws AtelierError `protocol` when it is no plain file */
 function openGradients(path: string): number {

@@ -17,6 +17,13 @@ export interface HeldFrame {
   release(): void;
 }
 
+/** One that can leave its parameters before the frame is asked for. */
+export interface RoundFrame extends HeldFrame {
+  /** Whether they are left in the exchange. */
+  readonly isLeft: boolean;
+  leave(): void;
+}
+
 /**
  * Frames of one trial's rounds, in memory that is used again: the pages of a new buffer for every step cost more than what
  * is copied into them. A steady state needs two: one being sent to the last worker, one being filled.
@@ -24,7 +31,7 @@ export interface HeldFrame {
 export class RoundFrames {
   private readonly size: number;
   private readonly wire: Wire;
-  private readonly leave: (weights: Float32Array) => boolean;
+  private readonly leave: (round: number, weights: Float32Array) => boolean;
   /** By length. */
   private readonly free = new Map<number, Uint8Array[]>();
   private copy: Float32Array | undefined;
@@ -32,16 +39,16 @@ export class RoundFrames {
   /**
    * @param size parameters and state
    * @param wire how the rounds of steps are sent; those of evaluations are float32
-   * @param leave leaves the parameters in the exchange; returns whether it could
+   * @param leave leaves the parameters of a round in the exchange; returns whether it could
    */
-  constructor(size: number, wire: Wire, leave: (weights: Float32Array) => boolean) {
+  constructor(size: number, wire: Wire, leave: (round: number, weights: Float32Array) => boolean) {
     this.size = size;
     this.wire = wire;
     this.leave = leave;
   }
 
   /** @param weights must stay as they are until the round is closed: they are copied when a frame is asked for */
-  encode(message: RoundMessage, weights: Float32Array): HeldFrame {
+  encode(message: RoundMessage, weights: Float32Array): RoundFrame {
     const wire = message.work.kind === 'step' ? this.wire : wireOf();
     let holders = 1;
     let payload: Uint8Array | undefined;
@@ -52,14 +59,20 @@ export class RoundFrames {
       payload.set(wire.packInPlace(this.changeable(weights, wire)));
       return encodeFrameAround({ left: false, ...message }, payload);
     };
-    const hasLeft = (): boolean => this.leave(wire.round(this.changeable(weights, wire)));
+    let hasLeft: boolean | undefined;
+    const leave = (): boolean =>
+      (hasLeft ??= this.leave(message.round, wire.round(this.changeable(weights, wire))));
     return {
       get full() {
         return (full ??= makeFull());
       },
       get light() {
-        return (light ??= hasLeft() ? encodeToWorker({ left: true, ...message }) : this.full);
+        return (light ??= leave() ? encodeToWorker({ left: true, ...message }) : this.full);
       },
+      get isLeft() {
+        return hasLeft === true;
+      },
+      leave,
       hold: () => holders++,
       release: () => {
         if (--holders === 0 && payload !== undefined) this.free.get(payload.byteLength)?.push(payload);

@@ -22,7 +22,7 @@ import { foldStatistics, weightsOfRun } from './fold-statistics.js';
 import type { Place } from './gradient-buffers.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
-import { RoundFrames, type HeldFrame } from './round-frames.js';
+import { RoundFrames, type RoundFrame } from './round-frames.js';
 import type { LeasedUnits, RunObserver } from './run-observer.js';
 import type { RunFigures, TrialFigures, TrialStatus } from './run-figures.js';
 import type { LeaseCounts } from './scheduler.js';
@@ -99,7 +99,7 @@ interface OpenRound {
   readonly round: Round;
   readonly startedAt: number;
   readonly timer: StepTimer;
-  frame: HeldFrame | undefined;
+  frame: RoundFrame | undefined;
 }
 
 interface RosterEntry {
@@ -182,8 +182,8 @@ export class Run implements Tenant {
         checkpoints: directory.checkpoints(plan.fold, config.keepCheckpoints),
         open: undefined,
         frame: undefined,
-        frames: new RoundFrames(model.layout.size, wireOf(config.wire), (weights) =>
-          cluster.leaveWeights(this.number, plan.trial, weights),
+        frames: new RoundFrames(model.layout.size, wireOf(config.wire), (round, weights) =>
+          cluster.leaveWeights(this.number, plan.trial, round, weights),
         ),
         started: false,
         counted: { steps: 0, rows: 0 },
@@ -348,11 +348,22 @@ export class Run implements Tenant {
     return record.frame;
   }
 
-  roundFrame(run: number, trial: number): HeldFrame {
-    const { open, frames, trial: state } = this.trialOf(trial);
+  roundFrame(_run: number, trial: number): RoundFrame {
+    const record = this.trialOf(trial);
+    const { open } = record;
     invariant(open !== undefined, 'only rounds in work are leased');
-    const message = { type: 'round', run, trial, round: open.round.round, work: workOf(open.round) } as const;
-    return (open.frame ??= frames.encode(message, state.currentWeights));
+    return (open.frame ??= this.frameOf(record, open.round));
+  }
+
+  private frameOf({ frames, trial }: TrialRecord, round: Round): RoundFrame {
+    const message = {
+      type: 'round',
+      run: this.number,
+      trial: trial.index,
+      round: round.round,
+      work: workOf(round),
+    } as const;
+    return frames.encode(message, trial.currentWeights);
   }
 
   roundSent(_run: number, trial: number, milliseconds: number): void {
@@ -544,11 +555,12 @@ export class Run implements Tenant {
   private carryOut(record: TrialRecord, effects: readonly TrialEffect[]): void {
     const { observer, directory } = this.options;
     const { trial } = record;
+    const ahead = this.leaveAhead(record, effects);
     for (const effect of effects) {
       if (this.isOver) return;
       switch (effect.type) {
         case 'compute':
-          this.openRound(record, effect.round);
+          this.openRound(record, effect.round, ahead);
           break;
         case 'stepped':
           this.onStepped(record, effect.progress);
@@ -568,11 +580,20 @@ export class Run implements Tenant {
     }
   }
 
-  private openRound(record: TrialRecord, round: Round): void {
+  /** First of all the parameters of the next step are left where the last ones were: slots that wait for them begin beside what follows. */
+  private leaveAhead(record: TrialRecord, effects: readonly TrialEffect[]): RoundFrame | undefined {
+    const next = effects.find((effect) => effect.type === 'compute')?.round;
+    if (next?.kind !== 'step' || record.open?.frame?.isLeft !== true) return undefined;
+    const frame = this.frameOf(record, next);
+    frame.leave();
+    return frame;
+  }
+
+  private openRound(record: TrialRecord, round: Round, frame?: RoundFrame): void {
     const { cluster, clock, observer } = this.options;
     const now = clock.monotonic();
     this.closeRound(record);
-    record.open = { round, startedAt: now, timer: new StepTimer(), frame: undefined };
+    record.open = { round, startedAt: now, timer: new StepTimer(), frame };
     const { round: number, kind, units } = round;
     if (kind === 'step') this.meter.stepOpened(now);
     else observer.evaluating(round.trial, round.split);

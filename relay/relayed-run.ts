@@ -248,7 +248,7 @@ export class RelayedRun implements RunPart, Tenant {
     const makeLight = (): Buffer => {
       const unpacked = (): Float32Array => (this.unpacked ??= new Float32Array(this.spec.layout.size));
       const values = this.wireOf(message).valuesOf(weights, unpacked);
-      const hasLeft = cluster.leaveWeights(below, message.trial, values);
+      const hasLeft = cluster.leaveWeights(below, message.trial, message.round, values);
       return hasLeft ? encodeToWorker({ ...down, left: true }) : full;
     };
     return {

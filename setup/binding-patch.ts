@@ -10,7 +10,7 @@ interface Insertion {
 }
 
 /*
- * Three functions more for the addon that is compiled here. Where it comes from npm's download it lacks them, and the worker does
+ * Five functions more for the addon that is compiled here. Where it comes from npm's download it lacks them, and the worker does
  * without.
  *
  * `readTensor(id, target)` copies a tensor's data into memory of ours. The addon's own `tensorDataSync` makes a new, zeroed
@@ -18,6 +18,9 @@ interface Insertion {
  *
  * `mapFile(file, offset, bytes, writable)` makes an ArrayBuffer of a part of an open file, until it is collected as garbage. So slots read
  * parameters and leave gradients in the exchange (shared/exchange.ts) without a copy in between.
+ *
+ * `watchFile(watch, path)` and `awaitWrite(watch, milliseconds)` block a thread until somebody writes to one of some files, by Linux' inotify: so a
+ * slot hears of parameters in the exchange from the write itself.
  *
  * `gatherRows(source, rows, target)` copies rows of as many bytes as fit, all of them bytes of uint8 arrays. V8 copies shared memory word by word.
  */
@@ -70,8 +73,11 @@ const INSERTIONS: readonly Insertion[] = [
   {
     file: 'tfjs_binding.cc',
     anchor: '#include <node_api.h>',
-    text: `#include <sys/mman.h>
+    text: `#include <poll.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 `,
   },
   {
@@ -120,6 +126,67 @@ static napi_value MapFile(napi_env env, napi_callback_info info) {
     return nullptr;
   }
   return mapped;
+}
+
+static void CloseWatch(void *watch) {
+  close(static_cast<int>(reinterpret_cast<intptr_t>(watch)));
+}
+
+static napi_value WatchFile(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value args[2];
+  ENSURE_NAPI_OK_RETVAL(
+      env, napi_get_cb_info(env, info, &argc, args, nullptr, nullptr),
+      nullptr);
+  int32_t watch;
+  char path[4096];
+  size_t length;
+  if (argc < 2 || napi_get_value_int32(env, args[0], &watch) != napi_ok ||
+      napi_get_value_string_utf8(env, args[1], path, sizeof(path), &length) !=
+          napi_ok ||
+      length == sizeof(path) - 1) {
+    NAPI_THROW_ERROR(env, "watchFile takes a watch and a path");
+    return nullptr;
+  }
+  if (watch < 0) {
+    watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (watch < 0) {
+      NAPI_THROW_ERROR(env, "watchFile: this user has too many watches");
+      return nullptr;
+    }
+    napi_add_env_cleanup_hook(
+        env, CloseWatch,
+        reinterpret_cast<void *>(static_cast<intptr_t>(watch)));
+  }
+  if (inotify_add_watch(watch, path, IN_MODIFY | IN_DONT_FOLLOW) < 0) {
+    NAPI_THROW_ERROR(env, "watchFile: the file cannot be watched");
+    return nullptr;
+  }
+  napi_value result;
+  ENSURE_NAPI_OK_RETVAL(env, napi_create_int32(env, watch, &result), nullptr);
+  return result;
+}
+
+static napi_value AwaitWrite(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value args[2];
+  ENSURE_NAPI_OK_RETVAL(
+      env, napi_get_cb_info(env, info, &argc, args, nullptr, nullptr),
+      nullptr);
+  int32_t watch, milliseconds;
+  if (argc < 2 || napi_get_value_int32(env, args[0], &watch) != napi_ok ||
+      napi_get_value_int32(env, args[1], &milliseconds) != napi_ok ||
+      milliseconds < 0) {
+    NAPI_THROW_ERROR(env, "awaitWrite takes a watch and milliseconds");
+    return nullptr;
+  }
+  struct pollfd waited = {watch, POLLIN, 0};
+  if (poll(&waited, 1, milliseconds) > 0) {
+    char events[4096];
+    while (read(watch, events, sizeof(events)) > 0) {
+    }
+  }
+  return nullptr;
 }
 
 static napi_value GatherRows(napi_env env, napi_callback_info info) {
@@ -186,12 +253,16 @@ static napi_value ReadTensor(napi_env env, napi_callback_info info) {
        napi_default, nullptr},
       {"mapFile", nullptr, MapFile, nullptr, nullptr, nullptr, napi_default,
        nullptr},
+      {"watchFile", nullptr, WatchFile, nullptr, nullptr, nullptr,
+       napi_default, nullptr},
+      {"awaitWrite", nullptr, AwaitWrite, nullptr, nullptr, nullptr,
+       napi_default, nullptr},
 `,
   },
 ];
 
 /** Names what the patch adds, for the cache: another patch is another addon. */
-export const PATCH = 'map2';
+export const PATCH = 'watch1';
 
 /**
  * Adds our function to the addon's sources.

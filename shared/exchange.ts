@@ -31,6 +31,12 @@ export const ownerFile = (folder: string): string => join(folder, 'owner.json');
 /** The parameters and state of the trial's round in work, from the coordinator. */
 export const weightsFile = (folder: string, run: number, trial: number): string =>
   join(folder, `weights-${run}-${trial}`);
+/** An int32: the number of the round that these parameters are of; written after them. */
+export const roundFile = (folder: string, run: number, trial: number): string =>
+  join(folder, `round-${run}-${trial}`);
+/** What a worker writes to, so that its slots look up. */
+export const bellFile = (folder: string, worker: number, epoch: number): string =>
+  join(folder, `bell-${worker}-${epoch}`);
 /** A worker's gradients, at the places that its answers name. */
 export const gradientsFile = (folder: string, worker: number, epoch: number): string =>
   join(folder, `gradients-${worker}-${epoch}`);
@@ -43,10 +49,10 @@ export type ExchangeOwner = z.infer<typeof ExchangeOwner>;
 export interface ExchangeHost {
   readonly offer: ExchangeOffer;
   /**
-   * Leaves a trial's parameters and state for the workers of this host.
+   * Leaves the parameters and state of a trial's round for the workers of this host. Slots that wait for them begin.
    * @returns whether there was room
    */
-  leaveWeights(run: number, trial: number, weights: Float32Array): boolean;
+  leaveWeights(run: number, trial: number, round: number, weights: Float32Array): boolean;
   /** What a worker's connection leaves; it has made the file already. */
   gradientsOf(worker: { readonly worker: number; readonly epoch: number }): LeftGradients;
   /** Removes what was left for a run. */
@@ -66,6 +72,14 @@ export interface FilePlace {
   /** A multiple of every page size. */
   readonly offset: number;
   readonly bytes: number;
+}
+
+/** How slots see for themselves that parameters have come. */
+export interface Arrivals {
+  /** An int32: the number of the round that the trial's parameters are of. */
+  readonly round: FilePlace;
+  /** The path of a file that is written to when slots are to look up for another reason. */
+  readonly bell: string;
 }
 
 /** A worker's side, for one connection. */
@@ -93,6 +107,10 @@ export interface ExchangeGuest {
 export interface ExchangePlaces {
   /** The parameters and state that the coordinator leaves for a trial; undefined when the run is over. */
   weightsAt(run: number, trial: number, bytes: number): FilePlace | undefined;
+  /** Undefined when the run is over. */
+  arrivals(run: number, trial: number): Arrivals | undefined;
+  /** Has slots look up that wait for parameters. */
+  ring(): void;
   /** Takes a place for a gradient, in a file that reaches there; null when there is no room. Its offset is what `free` takes. */
   takePlace(bytes: number): FilePlace | null;
 }

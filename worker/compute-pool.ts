@@ -7,6 +7,7 @@ import { StandbyCells } from './standby.js';
 import type { PoolUsage } from './worker-figures.js';
 import type {
   EvaluateResult,
+  ExpectedRound,
   GradientResult,
   MemoryResult,
   NotBegun,
@@ -35,9 +36,16 @@ type Tried<Result> = Result & { readonly retries: number };
 
 /** Tasks that lie ready, each in a slot. Nothing is computed before `begin`; one of the two is called, once. */
 export interface Standby {
-  /** @returns of each task its result, or null when it does not lie there any more: it was dropped */
+  /** @returns of each task its result, or null when it was dropped before it began */
   begin(): Promise<Tried<GradientResult> | null>[];
-  drop(): void;
+  /** @returns when nothing is written to the tasks' outputs any more */
+  drop(): Promise<void>;
+}
+
+/** Parameters that tasks on standby may begin with before they are told to. */
+export interface ExpectedParameters extends ExpectedRound {
+  /** Has slots look up that wait for them. */
+  ring(): void;
 }
 
 /** What computes for a worker. Tests may bring their own. */
@@ -49,9 +57,10 @@ export interface Compute {
   evaluate(task: TaskOf<'evaluate'>): Promise<Tried<EvaluateResult>>;
   /**
    * Lays tasks ready, each in a slot of its own, behind what that computes now. Other tasks go first: they have them dropped.
+   * @param expected where slots see for themselves that their parameters have come; then nobody need tell them
    * @returns null when there is more to do than slots do at a time
    */
-  standBy(tasks: readonly TaskOf<'gradient'>[]): Standby | null;
+  standBy(tasks: readonly TaskOf<'gradient'>[], expected?: ExpectedParameters): Standby | null;
   /** Loads a run's model in every slot; returns the run's numerics fingerprint as computed here. */
   prepare(run: RunMemory): Promise<PrepareResult>;
 }
@@ -129,33 +138,44 @@ export class ComputePool implements Compute {
     return this.computed(await this.asked(this.run<EvaluateResult>({ kind: 'evaluate', ...task })));
   }
 
-  standBy(tasks: readonly TaskOf<'gradient'>[]): Standby | null {
+  standBy(tasks: readonly TaskOf<'gradient'>[], expected?: ExpectedParameters): Standby | null {
     const standing = [...this.standing.values()].reduce((sum, each) => sum + each, tasks.length);
     const cell = this.tasks > this.slots || standing > this.slots ? null : this.cells.take();
     if (cell === null) return null;
+    let isDropped = false;
     const drop = (): void => {
-      if (this.standing.delete(drop)) this.cells.drop(cell);
+      if (!this.standing.delete(drop)) return;
+      isDropped = this.cells.drop(cell);
+      if (isDropped) expected?.ring();
+    };
+    const { round, arrivals } = expected ?? {};
+    const order = {
+      cell,
+      ...(round !== undefined && arrivals !== undefined && { expected: { round, arrivals } }),
     };
     this.standing.set(drop, tasks.length);
     const results = tasks.map(async (task) => {
       const result = await this.tried<GradientResult | NotBegun>({
         kind: 'gradient',
         ...task,
-        standby: cell,
+        standby: order,
       });
       return 'begun' in result ? null : this.computed(result, task);
     });
-    void Promise.allSettled(results).then(() => {
+    const over = Promise.allSettled(results).then(() => {
       this.standing.delete(drop);
       this.cells.giveBack(cell);
     });
     return {
       begin: () => {
-        if (!this.standing.delete(drop)) return results.map(() => Promise.resolve(null));
-        this.cells.begin(cell);
+        if (isDropped) return results.map(() => Promise.resolve(null));
+        if (this.standing.delete(drop) && this.cells.begin(cell)) expected?.ring();
         return results.map((result) => this.asked(result));
       },
-      drop,
+      drop: () => {
+        drop();
+        return over;
+      },
     };
   }
 
@@ -197,6 +217,7 @@ export class ComputePool implements Compute {
   }
 
   async close(): Promise<void> {
+    this.dropAllStanding();
     // A pool that was never warmed up has loaded it in its threads alone.
     keepNativeLibrary();
     await this.pool.destroy();

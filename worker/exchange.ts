@@ -1,6 +1,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   fstatSync,
   lstatSync,
   openSync,
@@ -10,10 +11,13 @@ import {
   writeSync,
 } from 'node:fs';
 import {
+  bellFile,
   ExchangeOwner,
   gradientsFile,
   ownerFile,
+  roundFile,
   weightsFile,
+  type Arrivals,
   type ExchangeGuest,
   type ExchangeOffer,
   type ExchangePlaces,
@@ -35,16 +39,23 @@ export class SharedFolder implements ExchangeGuest, ExchangePlaces {
   private readonly folder: string;
   private readonly gradientsPath: string;
   private readonly gradients: number;
+  private readonly bellPath: string;
+  private readonly bell: number;
   private readonly weights = new Map<string, number>();
   private isClosed = false;
   private readonly taken = new Places(MAX_LEFT_BYTES);
   /** The gradients' file has pages up to here. */
   private filled = 0;
 
-  private constructor(folder: string, gradientsPath: string) {
+  private constructor(folder: string, worker: number, epoch: number) {
     this.folder = folder;
-    this.gradientsPath = gradientsPath;
-    this.gradients = openSync(gradientsPath, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, PRIVATE);
+    this.gradientsPath = gradientsFile(folder, worker, epoch);
+    this.bellPath = bellFile(folder, worker, epoch);
+    const [gradients, bell] = [this.gradientsPath, this.bellPath].map((path) =>
+      openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, PRIVATE),
+    ) as [number, number];
+    this.gradients = gradients;
+    this.bell = bell;
   }
 
   /** Null when the folder is not here, or not this user's alone: then everything is sent. */
@@ -57,7 +68,7 @@ export class SharedFolder implements ExchangeGuest, ExchangePlaces {
       if (!found.isDirectory() || found.uid !== process.getuid?.() || (found.mode & 0o077) !== 0) return null;
       const owner = ExchangeOwner.parse(JSON.parse(readFileSync(ownerFile(folder), 'utf8')));
       if (owner.secret !== secret) return null;
-      return new SharedFolder(folder, gradientsFile(folder, worker, epoch));
+      return new SharedFolder(folder, worker, epoch);
     } catch {
       return null;
     }
@@ -87,6 +98,16 @@ export class SharedFolder implements ExchangeGuest, ExchangePlaces {
     if (file === undefined) return undefined;
     if (fstatSync(file).size < bytes) throw tooFew();
     return { path: weightsFile(this.folder, run, trial), offset: 0, bytes };
+  }
+
+  arrivals(run: number, trial: number): Arrivals | undefined {
+    const path = roundFile(this.folder, run, trial);
+    if (this.isClosed || !existsSync(path)) return undefined;
+    return { round: { path, offset: 0, bytes: Int32Array.BYTES_PER_ELEMENT }, bell: this.bellPath };
+  }
+
+  ring(): void {
+    if (!this.isClosed) writeSync(this.bell, Uint8Array.of(1), 0, 1, 0);
   }
 
   takePlace(bytes: number): FilePlace | null {
@@ -133,8 +154,8 @@ export class SharedFolder implements ExchangeGuest, ExchangePlaces {
     this.isClosed = true;
     for (const file of this.weights.values()) closeSync(file);
     this.weights.clear();
-    closeSync(this.gradients);
-    rmSync(this.gradientsPath, { force: true });
+    for (const file of [this.gradients, this.bell]) closeSync(file);
+    for (const path of [this.gradientsPath, this.bellPath]) rmSync(path, { force: true });
   }
 
   private weightsOf(run: number, trial: number): number | undefined {

@@ -1,7 +1,7 @@
 import type { FilePlace } from '../shared/exchange.js';
 import type { CoordinatorToWorker } from '../shared/protocol/messages.js';
 import { isSameRange, type Range } from '../shared/tree.js';
-import type { Compute, Standby } from './compute-pool.js';
+import type { Compute, ExpectedParameters, Standby } from './compute-pool.js';
 import { hasRows } from './micro-batch.js';
 import type { RunMemory, WeightMemory } from './slot.js';
 import type { PartRows, TrialRows } from './trial-rows.js';
@@ -36,6 +36,8 @@ interface Foreseen {
   readonly work: StepWork;
   /** The version that its weights will have, and where they will be. */
   readonly weights: WeightMemory;
+  /** Where slots see that they have come; undefined where they have to be told. */
+  readonly expected: ExpectedParameters | undefined;
   readonly lease: Range;
   readonly parts: readonly Part[];
 }
@@ -51,7 +53,8 @@ interface Means {
 }
 
 /**
- * The step after the one in work, as it will be if its lease is like the one before: laid ready in the slots, where it waits for a word.
+ * The step after the one in work, as it will be if its lease is like the one before: laid ready in the slots, where it waits for a word, or
+ * for its weights: slots that see those come begin before the lease is here, and what they compute counts if it is this one.
  * It is begun or dropped, once.
  */
 export class NextStep {
@@ -103,7 +106,7 @@ export class NextStep {
   }
 
   private async lay(): Promise<void> {
-    const { work, weights, parts: wanted } = this.foreseen;
+    const { work, weights, expected, parts: wanted } = this.foreseen;
     const { memory, pool, rows, takeOutput, giveBack } = this.means;
     const found = await Promise.all(
       wanted
@@ -115,7 +118,8 @@ export class NextStep {
     const parts = found
       .filter(({ batches }) => hasRows(batches))
       .map(({ isWhole, ...part }) => ({ ...part, out: takeOutput(isWhole) }));
-    const standby = pool.standBy(parts.map(({ out, batches }) => ({ run: memory, weights, out, batches })));
+    const tasks = parts.map(({ out, batches }) => ({ run: memory, weights, out, batches }));
+    const standby = pool.standBy(tasks, expected);
     if (standby !== null) {
       this.ready = { parts, standby };
       return;
@@ -135,8 +139,12 @@ export class NextStep {
 
   drop(): void {
     this.isOver = true;
-    this.ready?.standby.drop();
-    for (const { out } of this.ready?.parts ?? []) this.means.giveBack(out);
+    if (this.ready === undefined) return;
+    const { parts, standby } = this.ready;
+    // What has begun goes on writing to its output.
+    void standby.drop().then(() => {
+      for (const { out } of parts) this.means.giveBack(out);
+    });
   }
 }
 

@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { threadId } from 'node:worker_threads';
 import { workerData } from 'piscina';
 import { hostTimeMs } from '../shared/clock.js';
-import type { FilePlace } from '../shared/exchange.js';
+import type { Arrivals, FilePlace } from '../shared/exchange.js';
 import { RunSpec } from '../shared/protocol/messages.js';
 import { augment, type Place } from './augmentation/augment.js';
 import { Warper } from './augmentation/warper.js';
@@ -22,8 +22,9 @@ import { gradientOfNode, type GradientOf, type MicroBatch } from './micro-batch.
 import type { Batch, ModelFunctions, Weights } from './model-functions.js';
 import { fingerprintOf } from './probe.js';
 import type { RowMemory } from './row-store.js';
-import { StandbyCells } from './standby.js';
+import { StandbyCells, type Expected } from './standby.js';
 import { nodeBackend, tensorflowVersion, tf } from './tensorflow.js';
+import { WriteWatch } from './write-watch.js';
 
 /** What every slot of a process gets when it starts. */
 export interface SlotData {
@@ -47,6 +48,20 @@ export interface WeightMemory {
   readonly values: SharedArrayBuffer | FilePlace;
 }
 
+/** What a task on standby waits for. */
+export interface StandbyOrder {
+  /** Says whether to begin (standby.ts). */
+  readonly cell: number;
+  /** Where the slot sees for itself that the weights have come; left out: nowhere. */
+  readonly expected?: ExpectedRound;
+}
+
+/** The round whose weights a task takes. */
+export interface ExpectedRound {
+  readonly round: number;
+  readonly arrivals: Arrivals;
+}
+
 export type SlotTask =
   | { readonly kind: 'warm-up' }
   | { readonly kind: 'memory' }
@@ -59,8 +74,8 @@ export type SlotTask =
       readonly out: Float32Array | FilePlace;
       /** Of the leaves of one tree node, left to right; at least one has rows. */
       readonly batches: readonly MicroBatch[];
-      /** The cell that says when to begin (standby.ts): the weights may not be there before. Left out: now. */
-      readonly standby?: number;
+      /** When to begin: the weights may not be there before. Left out: now. */
+      readonly standby?: StandbyOrder;
     }
   | {
       readonly kind: 'evaluate';
@@ -267,7 +282,7 @@ async function perform(task: SlotTask): Promise<SlotResult> {
     const prepared = first && learnedFrom(first);
     if (standby !== undefined) {
       if (prepared) functions.stage?.(weights.version, prepared);
-      if (!standbyCells.wait(standby)) return { begun: false };
+      if (!standbyCells.wait(standby.cell, expectedBy(standby, places))) return { begun: false };
     }
     const startedAt = standby === undefined ? cameAt : performance.now();
     const gradientOf: GradientOf = (batch, out) =>
@@ -300,6 +315,20 @@ const weightsOf = ({ version, values }: WeightMemory, places: MappedPlaces): Wei
   version,
   values: values instanceof SharedArrayBuffer ? new Float32Array(values) : places.at(values, 'read'),
 });
+
+const watch = new WriteWatch();
+
+/** Undefined where the slot can be told only. */
+function expectedBy({ expected }: StandbyOrder, places: MappedPlaces): Expected | undefined {
+  if (expected === undefined) return undefined;
+  const { round, arrivals } = expected;
+  if (!watch.add(arrivals.bell) || !watch.add(arrivals.round.path)) return undefined;
+  const newest = new Int32Array(places.at(arrivals.round, 'read').buffer);
+  return {
+    haveCome: () => Atomics.load(newest, 0) === round,
+    wait: (milliseconds) => watch.wait(milliseconds),
+  };
+}
 
 const since = (startedAt: number): Pick<TaskTime, 'computeMs' | 'endedAt'> => ({
   computeMs: performance.now() - startedAt,

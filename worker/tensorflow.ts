@@ -34,6 +34,10 @@ export interface Binding extends AttrKinds {
   gatherRows?(source: Uint8Array, rows: Uint32Array, target: Uint8Array): void;
   /** A part of an open file as memory, until it is garbage; only where set-up compiled the addon. Writing to one that is not writable crashes. */
   mapFile?(file: number, offset: number, bytes: number, writable: boolean): ArrayBuffer;
+  /** Adds a file to a watch, or with -1 to a new one, which lasts as long as the thread; returns the watch. Only where set-up compiled the addon. */
+  watchFile?(watch: number, path: string): number;
+  /** Blocks until one of a watch's files is written to, or has been since the last time, or so many milliseconds have passed. */
+  awaitWrite?(watch: number, milliseconds: number): void;
   executeOp(
     name: string,
     attrs: readonly OpAttr[],

@@ -10,7 +10,7 @@ import { ShardPlan } from '../shared/shards.js';
 import { coveringNodes, isSameRange, partsForSlots, TreeSum, type Range } from '../shared/tree.js';
 import { wireOf, type Wire } from '../shared/wire.js';
 import type { BufferPool } from './buffer-pool.js';
-import type { Compute } from './compute-pool.js';
+import type { Compute, ExpectedParameters } from './compute-pool.js';
 import { hasRows } from './micro-batch.js';
 import { NextStep, type BegunPart, type Output, type Round, type StepWork } from './next-step.js';
 import type { RowUser } from './row-store.js';
@@ -221,18 +221,27 @@ export class TrialWork {
     if (stepInEpoch === this.plan.stepsPerEpoch) return;
     const { memory, pool } = this.context;
     const weights = { version: this.versionOf(round), values: this.weights.values };
+    const expected = this.expected(round);
     const parts = nodes.flatMap((node) => {
       const ofNode = this.partsOf(node);
       return ofNode.map((part) => ({ part, isWhole: ofNode.length === 1 }));
     });
     this.next = new NextStep(
-      { round, work: { ...work, stepInEpoch }, weights, lease, parts },
+      { round, work: { ...work, stepInEpoch }, weights, expected, lease, parts },
       {
         ...{ memory, pool, rows: this.rows },
         takeOutput: (isWhole) => this.takeOutput(isWhole),
         giveBack: (output) => this.giveBack(output),
       },
     );
+  }
+
+  /** Where slots that map parameters see for themselves that a round's have come. */
+  private expected(round: number): ExpectedParameters | undefined {
+    const { run, exchange } = this.context;
+    const places = this.weights.values instanceof SharedArrayBuffer ? undefined : exchange?.places;
+    const arrivals = places?.arrivals(run, this.trial);
+    return places && arrivals && { round, arrivals, ring: () => places.ring() };
   }
 
   /** A slot has nothing to do. @param round that comes next */

@@ -4,11 +4,13 @@ import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, type TestContext } from 'vitest';
+import { Exchange } from '../../coordinator/exchange.js';
 import { weightsSha256 } from '../../shared/layout.js';
 import { bytesOf, float32Of } from '../../shared/protocol/frame.js';
 import { PRESETS } from '../../shared/models/presets.js';
 import { ComputePool } from '../../worker/compute-pool.js';
+import { SharedFolder } from '../../worker/exchange.js';
 import type { RunMemory } from '../../worker/slot.js';
 import { modelFixture, NORMALIZED, PLACE, type ModelFixture } from '../support/model-fixture.js';
 import { temporaryFolder } from '../support/temporary-folder.js';
@@ -174,6 +176,80 @@ describe('slots', () => {
     expect(pool.standBy([first.task])).not.toBeNull();
   });
 
+  describe('that wait for parameters in the exchange', () => {
+    /** A task under parameters that are not there yet, and who leaves them. */
+    async function waiting({ skip }: Pick<TestContext, 'skip'>) {
+      const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
+      const pool = startPool(2);
+      const { mapsFiles } = await pool.warmUp();
+      const host = Exchange.open();
+      if (!mapsFiles || host === null)
+        skip('the addon was not compiled here, or there is no memory to share');
+      onTestFinished(() => host?.close());
+      const guest = host && SharedFolder.open(host.offer, { worker: 0, epoch: 0 });
+      if (host === null || guest === null) throw new Error('there is memory to share');
+      onTestFinished(() => guest.close());
+      const { task } = gradientTask(fixture, runMemory(fixture));
+      const { weights } = fixture;
+      host.leaveWeights(
+        0,
+        0,
+        4,
+        weights.map((weight) => weight / 2),
+      );
+      const [values, arrivals] = [guest.weightsAt(0, 0, weights.byteLength), guest.arrivals(0, 0)];
+      if (values === undefined || arrivals === undefined) throw new Error('parameters have been left');
+      const outs = [0, 1].map(() => new Float32Array(new SharedArrayBuffer(weights.byteLength)));
+      const tasks = outs.map((out) => ({ ...task, out, weights: { version: `round ${++runs}`, values } }));
+      const standby = pool.standBy(tasks, { round: 5, arrivals, ring: () => guest.ring() });
+      if (standby === null) throw new Error('the slots have nothing to do');
+      const plain = async (): Promise<string> => {
+        const inMemory = new SharedArrayBuffer(weights.byteLength);
+        new Float32Array(inMemory).set(weights);
+        await pool.gradient({ ...task, weights: { version: `plain ${++runs}`, values: inMemory } });
+        return weightsSha256(task.out);
+      };
+      const leave = (round: number): boolean => host.leaveWeights(0, 0, round, weights);
+      return { pool, standby, leave, plain, outs, guest };
+    }
+
+    test('begin when those of the round that they wait for come, before they are told to', async (context) => {
+      const { standby, leave, plain, outs } = await waiting(context);
+      leave(5);
+      // It has begun: to drop it is too late, and what it writes is there when that is done.
+      const isWritten = (): boolean => outs.every((out) => out.some((value) => value !== 0));
+      await expect.poll(isWritten, { timeout: 30_000 }).toBe(true);
+      await standby.drop();
+      const results = await Promise.all(standby.begin());
+      expect(results.map((result) => result?.fallback)).toEqual([null, null]);
+      const hash = await plain();
+      expect(outs.map(weightsSha256)).toEqual([hash, hash]);
+    });
+
+    test('begin when they are told to, whatever has come', async (context) => {
+      const { standby, leave, plain, outs } = await waiting(context);
+      leave(4);
+      await Promise.all(standby.begin());
+      const hash = await plain();
+      expect(outs.map(weightsSha256)).toEqual([hash, hash]);
+    });
+
+    test('do nothing when they were dropped before, be it for other tasks', async (context) => {
+      const { standby, leave, plain, outs } = await waiting(context);
+      await plain();
+      leave(5);
+      await standby.drop();
+      expect(await Promise.all(standby.begin())).toEqual([null, null]);
+      expect(outs.every((out) => out.every((value) => value === 0))).toBe(true);
+    });
+
+    test('do not hold up the end', async (context) => {
+      const { pool, standby } = await waiting(context);
+      await pool.close();
+      expect(await Promise.allSettled(standby.begin())).toHaveLength(2);
+    });
+  });
+
   test('a thread that dies is replaced and its tasks run again, with the same result', async () => {
     const fixture = await modelFixture(PRESETS.lenet([28, 28, 1], 10));
     const undisturbed = await gradientsHash(startPool(1), fixture, 40);
@@ -204,6 +280,33 @@ describe('slots', () => {
     const pool = startPool(1);
     await expect(pool.gradient(task)).rejects.toThrow();
   });
+});
+
+test('who waits for writes goes on when another process writes, or this one has before', async ({ skip }) => {
+  const file = new URL('../../worker/write-watch.js', import.meta.url).href;
+  const script = `
+    const { mkdtempSync, writeFileSync, rmSync } = await import('node:fs');
+    const { spawn } = await import('node:child_process');
+    const { WriteWatch } = await import(${JSON.stringify(file)});
+    const folder = mkdtempSync('/tmp/atelier-test-');
+    const [first, second] = [folder + '/first', folder + '/second'];
+    for (const path of [first, second]) writeFileSync(path, 'a');
+    const watch = new WriteWatch();
+    if (!watch.add(first) || !watch.add(second)) console.log('cannot');
+    else {
+      writeFileSync(first, 'b');
+      watch.wait(3_600_000);
+      console.log('one');
+      spawn('sh', ['-c', 'echo b > "$0"', second]);
+      watch.wait(3_600_000);
+      console.log('two');
+    }
+    rmSync(folder, { recursive: true });`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
+    timeout: 60_000,
+  });
+  skip(stdout === 'cannot\n', 'the addon was not compiled here');
+  expect(stdout).toBe('one\ntwo\n');
 });
 
 test('a process whose slots were never warmed up ends in peace when they are closed', async () => {

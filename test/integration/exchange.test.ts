@@ -1,4 +1,13 @@
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Exchange } from '../../coordinator/exchange.js';
@@ -7,6 +16,7 @@ import {
   EXCHANGE_ROOT,
   gradientsFile,
   ownerFile,
+  roundFile,
   weightsFile,
 } from '../../shared/exchange.js';
 import { SharedFolder } from '../../worker/exchange.js';
@@ -36,9 +46,9 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
   test('parameters are read as they were left last', () => {
     const guest = join();
     const target = new Uint8Array(new SharedArrayBuffer(12));
-    host.leaveWeights(0, 1, Float32Array.of(1, 2, 3));
-    host.leaveWeights(0, 2, Float32Array.of(7, 8, 9));
-    host.leaveWeights(0, 1, Float32Array.of(4, 5, 6));
+    host.leaveWeights(0, 1, 0, Float32Array.of(1, 2, 3));
+    host.leaveWeights(0, 2, 0, Float32Array.of(7, 8, 9));
+    host.leaveWeights(0, 1, 0, Float32Array.of(4, 5, 6));
     expect(guest.readWeights(0, 1, target)).toBe(true);
     expect([...new Float32Array(target.buffer)]).toEqual([4, 5, 6]);
   });
@@ -61,7 +71,7 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
 
   test('slots are told where parameters lie, and where there are pages for a gradient', () => {
     const guest = join();
-    host.leaveWeights(0, 1, Float32Array.of(1, 2, 3));
+    host.leaveWeights(0, 1, 0, Float32Array.of(1, 2, 3));
     const weights = guest.weightsAt(0, 1, 12);
     expect(weights).toEqual({ path: weightsFile(host.offer.folder, 0, 1), offset: 0, bytes: 12 });
     expect(() => guest.weightsAt(0, 1, 16)).toThrow('fewer parameters than there are');
@@ -75,21 +85,40 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
     expect(guest.takePlace(100_000)?.offset).toBe(0);
   });
 
+  test('slots are told where to see which round has come, and what rings', () => {
+    const guest = join();
+    host.leaveWeights(0, 1, 7, Float32Array.of(1));
+    const arrivals = guest.arrivals(0, 1);
+    expect(arrivals?.round).toEqual({ path: roundFile(host.offer.folder, 0, 1), offset: 0, bytes: 4 });
+    const newest = (): number => readFileSync(arrivals?.round.path ?? '').readInt32LE();
+    expect(newest()).toBe(7);
+    host.leaveWeights(0, 1, 8, Float32Array.of(1));
+    expect(newest()).toBe(8);
+    expect(guest.arrivals(0, 2)).toBeUndefined();
+    guest.ring();
+    expect(readFileSync(arrivals?.bell ?? '').byteLength).toBe(1);
+    guest.close();
+    expect(existsSync(arrivals?.bell ?? '')).toBe(false);
+  });
+
   test('a run that is over has no parameters', () => {
     const guest = join();
-    host.leaveWeights(4, 0, Float32Array.of(1));
+    host.leaveWeights(4, 0, 0, Float32Array.of(1));
     host.forget(4);
     expect(guest.readWeights(4, 0, new Uint8Array(4))).toBe(false);
+    expect(guest.arrivals(4, 0)).toBeUndefined();
   });
 
   test('after its end a worker leaves and reads nothing', () => {
     const guest = join();
-    host.leaveWeights(0, 0, Float32Array.of(1));
+    host.leaveWeights(0, 0, 0, Float32Array.of(1));
     guest.close();
     expect(guest.leaveGradient(Uint8Array.of(1))).toBeNull();
     expect(guest.readWeights(0, 0, new Uint8Array(4))).toBe(false);
     expect(guest.weightsAt(0, 0, 4)).toBeUndefined();
+    expect(guest.arrivals(0, 0)).toBeUndefined();
     expect(guest.takePlace(4)).toBeNull();
+    guest.ring();
   });
 
   test("a folder with another secret is not taken for the coordinator's", () => {
@@ -111,7 +140,7 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
 
   test('nothing is left in memory when it is closed', () => {
     join();
-    host.leaveWeights(0, 0, Float32Array.of(1));
+    host.leaveWeights(0, 0, 0, Float32Array.of(1));
     host.close();
     expect(existsSync(host.offer.folder)).toBe(false);
   });

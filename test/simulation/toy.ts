@@ -3,8 +3,8 @@ import { RunSpec } from '../../shared/protocol/messages.js';
 import { wireOf } from '../../shared/wire.js';
 import type { RunMemory } from '../../worker/slot.js';
 import { gradientOfNode, type GradientOf } from '../../worker/micro-batch.js';
-import type { Compute } from '../../worker/compute-pool.js';
-import { valuesAt } from './memory-exchange.js';
+import type { Compute, ExpectedParameters } from '../../worker/compute-pool.js';
+import { valuesAt, type MemoryArrivals } from './memory-exchange.js';
 import type { Chance, SimProcess } from './world.js';
 
 /*
@@ -108,12 +108,16 @@ function specOf({ spec: text }: RunMemory): RunSpec {
 const floatsOf = (values: SharedArrayBuffer | FilePlace): Float32Array =>
   values instanceof SharedArrayBuffer ? new Float32Array(values) : valuesAt(values);
 
+const whenThere = ({ arrivals, round }: ExpectedParameters, action: () => void): void =>
+  (arrivals as MemoryArrivals).whenThere(round, action);
+
 /** Everyone's fingerprint. */
 const FINGERPRINT = 'f'.repeat(64);
 
 type GradientTask = Parameters<Compute['gradient']>[0];
 type GradientResult = Awaited<ReturnType<Compute['gradient']>>;
-type ToyTask<Result> = (computeMs: number) => Result;
+/** Begins a task, and returns what ends it. */
+type ToyTask<Result> = (computeMs: number) => () => Result;
 
 /** The slots of a simulated worker: tasks wait in a queue and take simulated time. */
 export class ToyPool implements Compute {
@@ -141,27 +145,38 @@ export class ToyPool implements Compute {
     return (computeMs) => {
       const data = this.rowsOf(run);
       const values = floatsOf(weights.values);
-      const out = target instanceof Float32Array ? target : valuesAt(target);
+      const out = new Float32Array(specOf(run).layout.size);
       const gradientOf: GradientOf = ({ rows, seed }, into) => toyGradient(values, rows, seed, data, into);
       const scratch = (): Float32Array => new Float32Array(out.length);
       const figures = gradientOfNode(batches, out, gradientOf, scratch, wireOf(specOf(run).wire));
-      return { ...figures, computeMs, fallback: null, retries: 0, slot: 0, endedAt: 0 };
+      return () => {
+        (target instanceof Float32Array ? target : valuesAt(target)).set(out);
+        return { ...figures, computeMs, fallback: null, retries: 0, slot: 0, endedAt: 0 };
+      };
     };
   }
 
-  standBy: Compute['standBy'] = (tasks) => {
+  standBy: Compute['standBy'] = (tasks, expected) => {
     if (this.standing.size + tasks.length > this.slots) return null;
-    const lying = tasks.map((task) => this.layReady(task));
+    const lying = tasks.map((task) => this.layReady(task, expected));
     return {
       begin: () => lying.map(({ begin }) => begin()),
-      drop: () => {
+      drop: async () => {
         for (const { drop } of lying) drop();
+        await Promise.allSettled(lying.map(({ result }) => result));
       },
     };
   };
 
-  /** Lies in a slot from when one is idle. */
-  private layReady(task: GradientTask): { begin: () => Promise<GradientResult | null>; drop: () => void } {
+  /** Lies in a slot from when one is idle, and begins there by itself when its parameters come. */
+  private layReady(
+    task: GradientTask,
+    expected: ExpectedParameters | undefined,
+  ): {
+    begin: () => Promise<GradientResult | null>;
+    drop: () => void;
+    result: Promise<GradientResult | null>;
+  } {
     let begin = (): void => undefined;
     let drop = (): void => undefined;
     const result = new Promise<GradientResult | null>((resolve, reject) => {
@@ -175,7 +190,10 @@ export class ToyPool implements Compute {
       this.queue.push(() => {
         if (state === 'begun') compute();
         else if (state === 'dropped') letGo();
-        else state = 'lies';
+        else {
+          state = 'lies';
+          if (expected !== undefined) whenThere(expected, () => begin());
+        }
       });
       drop = () => {
         if (!this.standing.delete(drop)) return;
@@ -199,19 +217,17 @@ export class ToyPool implements Compute {
         return result;
       },
       drop,
+      result,
     };
   }
 
   evaluate: Compute['evaluate'] = ({ run, weights, rows }) =>
-    this.run((computeMs) => ({
-      ...toyEvaluation(floatsOf(weights.values), rows, this.rowsOf(run)),
-      computeMs,
-      retries: 0,
-      slot: 0,
-      endedAt: 0,
-    }));
+    this.run((computeMs) => {
+      const figures = toyEvaluation(floatsOf(weights.values), rows, this.rowsOf(run));
+      return () => ({ ...figures, computeMs, retries: 0, slot: 0, endedAt: 0 });
+    });
 
-  prepare: Compute['prepare'] = () => this.run(() => ({ fingerprint: FINGERPRINT, fallback: null }));
+  prepare: Compute['prepare'] = () => this.run(() => () => ({ fingerprint: FINGERPRINT, fallback: null }));
 
   private rowsOf({ rows: { images, labels } }: RunMemory): ToyRows {
     const { imageBytes, classes } = this.options;
@@ -234,12 +250,12 @@ export class ToyPool implements Compute {
   ): void {
     const { chance, taskMs, owner } = this.options;
     const ms = taskMs * chance.between(0.5, 1.5);
-    // As in a slot, the weights are read when the task begins, the result is there when it ends.
-    const result = task(ms);
+    // As in a slot, the weights are read when the task begins, the gradient is written when it ends.
+    const end = task(ms);
     owner.clock.after(ms, () => {
       this.idle++;
       if (this.isBroken) reject(new Error('a simulated slot broke'));
-      else resolve(result);
+      else resolve(end());
       this.next();
     });
   }

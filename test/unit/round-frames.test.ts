@@ -40,11 +40,11 @@ test('the memory of a frame that everybody let go is used again', () => {
 
 test('parameters that were left in the exchange are not sent, and left once for all', () => {
   const left: number[][] = [];
-  const frames = new RoundFrames(5, wireOf(), (values) => left.push([...values]) > 0);
+  const frames = new RoundFrames(5, wireOf(), (number, values) => left.push([number, ...values]) > 0);
   const frame = frames.encode(round(1), weights(1));
   expect(contents(frame.light)).toEqual({ message: { ...round(1), left: true }, values: [] });
   expect(frame.light).toBe(frame.light);
-  expect(left).toEqual([[1, 1, 1, 1, 1]]);
+  expect(left).toEqual([[1, 1, 1, 1, 1, 1]]);
 });
 
 test('parameters that find no room in the exchange are sent', () => {

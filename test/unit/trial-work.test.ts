@@ -35,6 +35,8 @@ class Exchange implements ExchangeGuest {
   readonly places: ExchangePlaces = {
     weightsAt: (_run, _trial, bytes) =>
       this.weights === null ? undefined : { path: 'weights', offset: 0, bytes },
+    arrivals: () => undefined,
+    ring: () => undefined,
     takePlace: (bytes) => {
       const offset = this.leaveGradient();
       return offset === null ? null : { path: 'gradients', offset, bytes };
@@ -274,7 +276,10 @@ describe('a step like those before', () => {
             one.fate = 'begun';
             return tasks.map(() => Promise.resolve(laidReady === 'begins' ? FIGURES : null));
           },
-          drop: () => (one.fate = 'dropped'),
+          drop: () => {
+            one.fate = 'dropped';
+            return Promise.resolve();
+          },
         };
       },
     };
@@ -305,13 +310,42 @@ describe('a step like those before', () => {
     expect(sent.at(-1)?.partial).toMatchObject({ round: STEADY, rows: 2, lossSum: 2 });
   });
 
+  test('lies ready with what it waits for, and what has begun keeps its place until it ends', async () => {
+    const exchange = new Exchange(4);
+    const arrivals = { round: { path: 'round', offset: 0, bytes: 4 }, bell: 'bell' };
+    Object.assign(exchange.places, { arrivals: () => arrivals });
+    const expectations: unknown[] = [];
+    let end = (): void => undefined;
+    const pool: Partial<Compute> = {
+      mapsFiles: true,
+      standBy: (tasks, expected) => {
+        expectations.push(expected);
+        return {
+          begin: () => tasks.map(() => Promise.resolve(FIGURES)),
+          drop: () => new Promise((resolve) => (end = resolve)),
+        };
+      },
+    };
+    const { work } = workOf({ exchange, spec, pool });
+    for (let round = 0; round < STEADY; round++) {
+      work.open(step(round), new Uint8Array(0));
+      await work.compute(round, SHARD);
+    }
+    expect(expectations).toMatchObject([{ round: STEADY, arrivals }]);
+    work.close();
+    expect(exchange.taken.size).toBe(1);
+    end();
+    await new Promise(setImmediate);
+    expect(exchange.taken.size).toBe(0);
+  });
+
   test('lies ready too where everything is sent', async () => {
     const standing: GradientTask[][] = [];
     const pool: Partial<Compute> = {
       slots: 2,
       standBy: (tasks) => {
         standing.push([...tasks]);
-        return { begin: () => tasks.map(() => Promise.resolve(FIGURES)), drop: () => undefined };
+        return { begin: () => tasks.map(() => Promise.resolve(FIGURES)), drop: () => Promise.resolve() };
       },
     };
     const { work, computedWith, sent } = workOf({ spec, pool });
@@ -348,7 +382,7 @@ describe('a step like those before', () => {
             events.push('begin');
             return tasks.map(() => Promise.resolve(FIGURES));
           },
-          drop: () => undefined,
+          drop: () => Promise.resolve(),
         };
       },
     };
@@ -380,7 +414,7 @@ describe('a step like those before', () => {
       standBy: (laid) => {
         if (tasks > 0) return null;
         standing.push([...laid]);
-        return { begin: () => laid.map(() => Promise.resolve(FIGURES)), drop: () => undefined };
+        return { begin: () => laid.map(() => Promise.resolve(FIGURES)), drop: () => Promise.resolve() };
       },
     };
     const { work, sent } = workOf({ exchange, spec: shards, pool });
@@ -395,6 +429,7 @@ describe('a step like those before', () => {
     expect(answers).toContainEqual({ round: STEADY, start: 1, rows: 2 });
     expect(answers).toContainEqual({ round: STEADY, start: 2, rows: 2 });
     work.close();
+    await new Promise(setImmediate);
     expect(exchange.taken.size).toBe(0);
   });
 

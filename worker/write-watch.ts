@@ -1,0 +1,34 @@
+import { nodeBackend } from './tensorflow.js';
+
+/** So many paths are remembered. The system forgets a file that is gone by itself. */
+const MAX_REMEMBERED = 64;
+
+/** Waits for writes to files, whichever process makes them. One for each thread: the system counts a user's. */
+export class WriteWatch {
+  /** -1: there is none yet. */
+  private watch = -1;
+  /** That are watched; to watch one again changes nothing. */
+  private readonly paths = new Set<string>();
+  private isBroken = false;
+
+  /** @returns false when the file cannot be watched: then nothing ends a wait but time */
+  add(path: string): boolean {
+    const { binding } = nodeBackend();
+    if (this.paths.has(path)) return true;
+    if (this.isBroken || binding.watchFile === undefined) return false;
+    try {
+      this.watch = binding.watchFile(this.watch, path);
+    } catch {
+      this.isBroken = true;
+      return false;
+    }
+    if (this.paths.size === MAX_REMEMBERED) this.paths.clear();
+    this.paths.add(path);
+    return true;
+  }
+
+  /** Blocks this thread until one of the files is written to, or has been since the last wait; at most so many milliseconds. */
+  wait(milliseconds: number): void {
+    nodeBackend().binding.awaitWrite?.(this.watch, Math.ceil(milliseconds));
+  }
+}
