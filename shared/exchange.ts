@@ -3,7 +3,8 @@ import { z } from 'zod';
 
 /*
  * Processes of one host need not send each other parameters and gradients: they leave them in files that lie in memory, and
- * send only word of it. Twice a copy of the payload is all it costs; the sockets' buffers, chunks and copies are not touched.
+ * send only word of it. Twice a copy of the payload is all it costs; the sockets' buffers, chunks and copies are not touched. Slots that wait
+ * for parameters are woken by the write.
  *
  * Nobody waits for anybody before a file is written again, and nothing is locked. A trial's parameters are
  * overwritten when its next round opens, and a worker's gradients of a round when it has word of a later round of that trial. Both
