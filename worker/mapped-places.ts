@@ -4,8 +4,8 @@ import type { FilePlace } from '../shared/exchange.js';
 import { nodeBackend } from './tensorflow.js';
 
 const { O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
-/** Of a run: parameters of each trial that is trained at a time, and gradients of a few rounds. */
-const MAX_MAPPED = 32;
+/** Of a run: parameters and their round of each trial that is trained at a time, and gradients of a few rounds. */
+const MAX_MAPPED = 64;
 
 /** Places of the exchange's files in this slot's memory, for one run. Those that were used last stay there; garbage is unmapped. */
 export class MappedPlaces {

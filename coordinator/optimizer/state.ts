@@ -37,3 +37,13 @@ export function takenOver<State extends OptimizerState>(state: OptimizerState, l
 
 const differs = (how: string): AtelierError =>
   new AtelierError('data', `the saved state does not fit this run: ${how}`);
+
+/** The smallest float32 that is normal. */
+const SMALLEST_NORMAL = 2 ** -126;
+
+/**
+ * Zero for a denormal number, else the number. A moment whose gradient has become zero (a weight of a pixel that is always black) shrinks
+ * until it is denormal, and stays so, since rounding keeps the last few of those as they are: an Intel processor takes a hundred times as long for
+ * each product with one. No parameter that is not denormal itself sees the difference.
+ */
+export const withoutDenormal = (value: number): number => (Math.abs(value) < SMALLEST_NORMAL ? 0 : value);

@@ -22,7 +22,7 @@ export type Expression =
   /** The same bits in every lane. */
   | { readonly kind: 'bits'; readonly bits: number };
 
-type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'addBits' | 'and';
+type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'addBits' | 'equalBits' | 'and' | 'andNot';
 
 export type Statement =
   | { readonly kind: 'store'; readonly array: number; readonly value: Expression }
@@ -56,7 +56,11 @@ export const mul = binary('mul');
 export const div = binary('div');
 /** The sum of the bits as integers, modulo 2^32. */
 export const addBits = binary('addBits');
+/** All bits where the operands have the same, else none. */
+export const equalBits = binary('equalBits');
 export const and = binary('and');
+/** The bits of the left that the right has not. */
+export const andNot = binary('andNot');
 export const sqrt = (of: Expression): Expression => ({ kind: 'sqrt', of });
 export const shift = (of: Expression, by: number): Expression => ({ kind: 'shift', of, by });
 export const bits = (value: number): Expression => ({ kind: 'bits', bits: value });
@@ -74,7 +78,9 @@ const BINARY: Readonly<Record<BinaryOp, number>> = {
   mul: Simd.mul,
   div: Simd.div,
   addBits: Simd.addIntegers,
+  equalBits: Simd.equalIntegers,
   and: Simd.and,
+  andNot: Simd.andNot,
 };
 /** The hint that an address is a multiple of 2^4. */
 const ALIGNMENT = 4;

@@ -2,10 +2,12 @@ import {
   add,
   addBits,
   and,
+  andNot,
   assemble,
   bits,
   BLOCK_FLOATS,
   div,
+  equalBits,
   load,
   loadUpper,
   mul,
@@ -35,6 +37,10 @@ const FINITENESS = set(0, add(temporary(0), sub(temporary(1), temporary(1))));
 /** `bf16`, of a value. */
 const halved = (value: Expression): Expression =>
   and(addBits(addBits(value, and(shift(value, 16), bits(1))), bits(0x7fff)), bits(0xffff0000));
+
+/** `withoutDenormal`, of a value. */
+const withoutDenormal = (value: Expression): Expression =>
+  andNot(value, equalBits(and(value, bits(0x7f800000)), bits(0)));
 
 /** The kernels; each says the plain loop that it is. */
 const KERNELS = {
@@ -96,6 +102,8 @@ const KERNELS = {
       set(1, load(1)),
       set(2, add(mul(scalar(0), load(2)), mul(scalar(1), temporary(1)))),
       set(3, add(mul(scalar(2), load(3)), mul(scalar(3), mul(temporary(1), temporary(1))))),
+      set(2, withoutDenormal(temporary(2))),
+      set(3, withoutDenormal(temporary(3))),
       store(2, temporary(2)),
       store(3, temporary(3)),
       store(0, sub(load(0), div(mul(scalar(4), temporary(2)), add(sqrt(temporary(3)), scalar(5))))),
@@ -108,6 +116,7 @@ const KERNELS = {
     temporaries: 2,
     body: [
       set(1, sub(mul(scalar(0), load(2)), mul(scalar(1), load(1)))),
+      set(1, withoutDenormal(temporary(1))),
       store(2, temporary(1)),
       store(0, add(load(0), temporary(1))),
     ],

@@ -13,6 +13,7 @@ import { makeLayout, weightsSha256 } from '../../shared/layout.js';
 import { compileModel } from '../../shared/models/compile.js';
 import { parseTopology } from '../../shared/models/topology.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
+import { VectorMemory } from '../../shared/vector/memory.js';
 import { atelierError } from '../support/errors.js';
 import { NORMALIZED } from '../support/model-fixture.js';
 
@@ -158,6 +159,52 @@ describe('AdamW', () => {
   test('without decay is Adam', () => {
     const decayed = [{ offset: 0, size: SIZE }];
     expect(run(new AdamW(SIZE, { weightDecay: 0, decayed }), 5)).toEqual(run(new Adam(SIZE), 5));
+  });
+});
+
+describe.each([
+  ['Adam', (memory?: VectorMemory) => new Adam(SIZE, { beta2: 0.9 }, memory)],
+  ['SGD with momentum', (memory?: VectorMemory) => new Sgd(SIZE, { momentum: 0.9 }, memory)],
+])('moments of %s whose gradient has become zero', (_name, make) => {
+  const SMALLEST_NORMAL = 2 ** -126;
+  /** By the kernels, or by the plain loops: steps with gradients of a few sizes, then with zeros. */
+  function decayed(memory: VectorMemory | undefined, zeros: number) {
+    const array = (): Float32Array => memory?.array(SIZE) ?? new Float32Array(SIZE);
+    const [optimizer, parameters, gradient] = [make(memory), array(), array()];
+    for (let step = 0; step < 5; step++) {
+      gradient.set(gradientAt(step));
+      optimizer.update(parameters, gradient, 0.01);
+    }
+    gradient.fill(0);
+    const before = parameters.slice();
+    for (let step = 0; step < zeros; step++) optimizer.update(parameters, gradient, 0.01);
+    return { before, parameters, moments: Object.values(optimizer.snapshot().arrays) };
+  }
+
+  test('are never denormal, on their way to zero', () => {
+    for (const zeros of [700, 760, 820, 880]) {
+      for (const memory of [undefined, new VectorMemory(4, SIZE)]) {
+        const { moments, before, parameters } = decayed(memory, zeros);
+        const sizes = moments.flatMap((values) => [...values.map(Math.abs)]);
+        expect(sizes.filter((size) => size > 0 && size < SMALLEST_NORMAL)).toEqual([]);
+        expect(parameters).not.toEqual(before);
+      }
+    }
+  });
+
+  test('are zero after a thousand steps, with kernels and without', () => {
+    for (const memory of [undefined, new VectorMemory(4, SIZE)]) {
+      for (const values of decayed(memory, 1_000).moments)
+        expect(values.every((value) => value === 0)).toBe(true);
+    }
+  });
+
+  test('have the same bits with kernels and without', () => {
+    const [plain, kernels] = [undefined, new VectorMemory(4, SIZE)].map((memory) => decayed(memory, 800));
+    expect(kernels?.moments.map(weightsSha256)).toEqual(plain?.moments.map(weightsSha256));
+    expect(weightsSha256(kernels?.parameters ?? new Float32Array())).toBe(
+      weightsSha256(plain?.parameters ?? new Float32Array(1)),
+    );
   });
 });
 
