@@ -584,8 +584,10 @@ export class Run implements Tenant {
   private leaveAhead(record: TrialRecord, effects: readonly TrialEffect[]): RoundFrame | undefined {
     const next = effects.find((effect) => effect.type === 'compute')?.round;
     if (next?.kind !== 'step' || record.open?.frame?.isLeft !== true) return undefined;
+    const before = performance.now();
     const frame = this.frameOf(record, next);
     frame.leave();
+    this.roundSent(this.number, record.trial.index, performance.now() - before);
     return frame;
   }
 

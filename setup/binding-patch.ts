@@ -148,19 +148,21 @@ static napi_value WatchFile(napi_env env, napi_callback_info info) {
     NAPI_THROW_ERROR(env, "watchFile takes a watch and a path");
     return nullptr;
   }
+  const bool is_new = watch < 0;
+  if (is_new) watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   if (watch < 0) {
-    watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (watch < 0) {
-      NAPI_THROW_ERROR(env, "watchFile: this user has too many watches");
-      return nullptr;
-    }
+    NAPI_THROW_ERROR(env, "watchFile: this user has too many watches");
+    return nullptr;
+  }
+  if (inotify_add_watch(watch, path, IN_MODIFY | IN_DONT_FOLLOW) < 0) {
+    if (is_new) close(watch);
+    NAPI_THROW_ERROR(env, "watchFile: the file cannot be watched");
+    return nullptr;
+  }
+  if (is_new) {
     napi_add_env_cleanup_hook(
         env, CloseWatch,
         reinterpret_cast<void *>(static_cast<intptr_t>(watch)));
-  }
-  if (inotify_add_watch(watch, path, IN_MODIFY | IN_DONT_FOLLOW) < 0) {
-    NAPI_THROW_ERROR(env, "watchFile: the file cannot be watched");
-    return nullptr;
   }
   napi_value result;
   ENSURE_NAPI_OK_RETVAL(env, napi_create_int32(env, watch, &result), nullptr);
@@ -262,7 +264,7 @@ static napi_value ReadTensor(napi_env env, napi_callback_info info) {
 ];
 
 /** Names what the patch adds, for the cache: another patch is another addon. */
-export const PATCH = 'watch1';
+export const PATCH = 'watch2';
 
 /**
  * Adds our function to the addon's sources.

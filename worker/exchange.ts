@@ -1,7 +1,6 @@
 import {
   closeSync,
   constants,
-  existsSync,
   fstatSync,
   lstatSync,
   openSync,
@@ -101,8 +100,8 @@ export class SharedFolder implements ExchangeGuest, ExchangePlaces {
   }
 
   arrivals(run: number, trial: number): Arrivals | undefined {
+    if (this.isClosed || this.weightsOf(run, trial) === undefined) return undefined;
     const path = roundFile(this.folder, run, trial);
-    if (this.isClosed || !existsSync(path)) return undefined;
     return { round: { path, offset: 0, bytes: Int32Array.BYTES_PER_ELEMENT }, bell: this.bellPath };
   }
 

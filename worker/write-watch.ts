@@ -9,17 +9,15 @@ export class WriteWatch {
   private watch = -1;
   /** That are watched; to watch one again changes nothing. */
   private readonly paths = new Set<string>();
-  private isBroken = false;
 
-  /** @returns false when the file cannot be watched: then nothing ends a wait but time */
+  /** @returns false when the file is gone or the user has no more watches: then nothing ends a wait but time */
   add(path: string): boolean {
     const { binding } = nodeBackend();
     if (this.paths.has(path)) return true;
-    if (this.isBroken || binding.watchFile === undefined) return false;
+    if (binding.watchFile === undefined) return false;
     try {
       this.watch = binding.watchFile(this.watch, path);
     } catch {
-      this.isBroken = true;
       return false;
     }
     if (this.paths.size === MAX_REMEMBERED) this.paths.clear();
