@@ -74,7 +74,12 @@ export interface Tenant {
   /** Bytes of the payload that this partial should have; undefined where there is no such trial. */
   partialBytes(partial: PartialMessage): number | undefined;
   /** Where a partial's payload is received, to be answered with; null when it will not be needed. */
-  placeFor(partial: PartialMessage): Place | null;
+  placeToReceive(partial: PartialMessage): Place | null;
+  /**
+   * The payload of a partial that was left at an offset, to be answered with; null when it will not be needed.
+   * @throws AtelierError `protocol` when there is none
+   */
+  placeLeft(partial: PartialMessage, offset: number, left: LeftGradients): Place | null;
   /** @throws AtelierError `protocol` for an answer that cannot be right, before anything has changed */
   answered(worker: Worker, answer: Received<Answer>): Verdict;
   warned(worker: Worker, message: string): void;
@@ -451,8 +456,8 @@ export class Cluster implements SessionListener {
     return partial.leftAt === null ? this.tenants.get(partial.run)?.partialBytes(partial) : undefined;
   }
 
-  placeFor(partial: PartialMessage): Place | null {
-    return this.tenants.get(partial.run)?.placeFor(partial) ?? null;
+  placeToReceive(partial: PartialMessage): Place | null {
+    return this.tenants.get(partial.run)?.placeToReceive(partial) ?? null;
   }
 
   closed(session: Session, reason: string): void {
@@ -577,7 +582,7 @@ export class Cluster implements SessionListener {
     this.letGo(member);
   }
 
-  /** Reads what was left for an answer; null when nothing was, or nobody needs it any more. */
+  /** What was left for an answer; null when nothing was, or nobody needs it any more. */
   private takeLeft(
     { gradients }: Member,
     tenant: Tenant,
@@ -587,16 +592,10 @@ export class Cluster implements SessionListener {
     if (gradients === null || payload.byteLength > 0) {
       throw new AtelierError('protocol', 'a gradient left where there is no exchange');
     }
-    const place = tenant.placeFor(message);
-    try {
-      const from = this.trace?.now() ?? 0;
-      if (place !== null) gradients.read(message.leftAt, place.bytes);
-      this.trace?.did('read', from, { trial: message.trial });
-      return place;
-    } catch (error) {
-      place?.giveBack();
-      throw error;
-    }
+    const from = this.trace?.now() ?? 0;
+    const place = tenant.placeLeft(message, message.leftAt, gradients);
+    this.trace?.did('read', from, { trial: message.trial });
+    return place;
   }
 
   /** A worker that wants to leave and owes nothing may go. */

@@ -28,16 +28,25 @@ import {
   type ExchangeOffer,
   type LeftGradients,
 } from '../shared/exchange.js';
+import { nativeMemory } from '../shared/native-memory.js';
 import { bytesOf } from '../shared/protocol/frame.js';
+import { hasPagesOfItsOwn } from '../shared/vector/memory.js';
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 const PRIVATE = 0o600;
+
+/** Open files of a trial. */
+interface LeftFiles {
+  readonly weights: number;
+  readonly round: number;
+  /** What the first of them is mapped over. */
+  mapped: Float32Array | null;
+}
 
 /** A folder in memory that only this user's processes can open (shared/exchange.ts says what for). */
 export class Exchange implements ExchangeHost {
   readonly offer: ExchangeOffer;
-  /** Open files. */
-  private readonly left = new Map<string, { readonly weights: number; readonly round: number }>();
+  private readonly left = new Map<string, LeftFiles>();
   private readonly roundNumber = new Int32Array(1);
 
   private constructor(offer: ExchangeOffer) {
@@ -63,13 +72,14 @@ export class Exchange implements ExchangeHost {
     try {
       const files = this.filesOf(run, trial);
       this.roundNumber[0] = round;
-      return writeAll(files.weights, bytesOf(weights)) && writeAll(files.round, bytesOf(this.roundNumber));
+      if (files.mapped !== weights && !putWeights(files, weights)) return false;
+      return writeAll(files.round, bytesOf(this.roundNumber));
     } catch {
       return false;
     }
   }
 
-  private filesOf(run: number, trial: number): { readonly weights: number; readonly round: number } {
+  private filesOf(run: number, trial: number): LeftFiles {
     const key = `${run}-${trial}`;
     let files = this.left.get(key);
     if (files === undefined) {
@@ -77,7 +87,7 @@ export class Exchange implements ExchangeHost {
       const [weights, round] = [weightsFile(folder, run, trial), roundFile(folder, run, trial)].map((path) =>
         openSync(path, O_RDWR | O_CREAT | O_EXCL, PRIVATE),
       ) as [number, number];
-      files = { weights, round };
+      files = { weights, round, mapped: null };
       this.left.set(key, files);
     }
     return files;
@@ -86,13 +96,28 @@ export class Exchange implements ExchangeHost {
   gradientsOf({ worker, epoch }: { readonly worker: number; readonly epoch: number }): LeftGradients {
     const path = gradientsFile(this.offer.folder, worker, epoch);
     const file = openGradients(path);
+    let isClosed = false;
     return {
+      get isClosed() {
+        return isClosed;
+      },
+      mapOver: (offset, values) => {
+        try {
+          nativeMemory?.mapOver(values, file, offset);
+          return nativeMemory !== null;
+        } catch {
+          // Where nothing lies there, reading it says so.
+          return false;
+        }
+      },
+      unmap: (values) => nativeMemory?.mapOver(values, -1, 0),
       read: (offset, target) => {
         if (readSync(file, target, 0, target.byteLength, offset) !== target.byteLength) {
           throw new AtelierError('protocol', 'no gradient lies where the answer says');
         }
       },
       close: () => {
+        isClosed = true;
         closeSync(file);
         rmSync(path, { force: true });
       },
@@ -105,7 +130,7 @@ export class Exchange implements ExchangeHost {
       const [ofRun, trial] = key.split('-').map(Number);
       if (ofRun !== run || trial === undefined) continue;
       this.left.delete(key);
-      for (const file of Object.values(files)) closeSync(file);
+      closeFiles(files);
       for (const path of [weightsFile(folder, run, trial), roundFile(folder, run, trial)])
         rmSync(path, { force: true });
     }
@@ -113,13 +138,40 @@ export class Exchange implements ExchangeHost {
 
   /** Removes the folder. */
   close(): void {
-    for (const files of this.left.values()) for (const file of Object.values(files)) closeSync(file);
+    this.left.forEach(closeFiles);
     this.left.clear();
     process.off('exit', this.remove);
     this.remove();
   }
 
   private readonly remove = (): void => rmSync(this.offer.folder, { recursive: true, force: true });
+}
+
+function closeFiles({ weights, round }: LeftFiles): void {
+  closeSync(weights);
+  closeSync(round);
+}
+
+/**
+ * Other parameters than last time, or those that were written: if they have pages of their own the file is these from now on, and has
+ * every change without being written again.
+ * @returns false when the file system is full
+ */
+function putWeights(files: LeftFiles, weights: Float32Array): boolean {
+  const { mapped } = files;
+  if (mapped !== null) {
+    // Not to be written over with the others.
+    const values = mapped.slice();
+    nativeMemory?.mapOver(mapped, -1, 0);
+    mapped.set(values);
+    files.mapped = null;
+  }
+  // What is mapped has its pages by then: where there are none left, whoever writes there is killed.
+  if (!writeAll(files.weights, bytesOf(weights))) return false;
+  if (nativeMemory === null || !hasPagesOfItsOwn(weights)) return true;
+  nativeMemory.mapOver(weights, files.weights, 0);
+  files.mapped = weights;
+  return true;
 }
 
 /** From the beginning of the file. @returns false when the file system is full */
@@ -129,7 +181,7 @@ const writeAll = (file: number, bytes: Uint8Array): boolean =>
 /** @throws AtelierError `protocol` when it is no plain file */
 function openGradients(path: string): number {
   try {
-    const file = openSync(path, O_RDONLY | O_NOFOLLOW);
+    const file = openSync(path, O_RDWR | O_NOFOLLOW);
     if (fstatSync(file).isFile()) return file;
     closeSync(file);
   } catch (cause) {

@@ -4,6 +4,7 @@ import type { Clock } from '../shared/clock.js';
 import { exampleRecipe, type RunConfig } from '../shared/config.js';
 import type { Dataset } from '../shared/dataset/load.js';
 import { AtelierError, assertNever, invariant, messageOf } from '../shared/errors.js';
+import type { LeftGradients } from '../shared/exchange.js';
 import { leaseName } from '../shared/lease-name.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import {
@@ -19,7 +20,7 @@ import { wireOf } from '../shared/wire.js';
 import type { CheckpointStore } from './checkpoint-store.js';
 import type { Answer, Cluster, ClusterCounts, Tenant, Worker } from './cluster.js';
 import { foldStatistics, weightsOfRun } from './fold-statistics.js';
-import type { Place } from './gradient-buffers.js';
+import type { GradientBuffers, Place } from './gradient-buffers.js';
 import { Meter } from './meter.js';
 import type { RunDirectory, RunEvent } from './run-directory.js';
 import { RoundFrames, type RoundFrame } from './round-frames.js';
@@ -438,9 +439,16 @@ export class Run implements Tenant {
     return this.trials[partial.trial]?.trial.gradients.payloadBytes(partial);
   }
 
-  placeFor(partial: PartialMessage): Place | null {
-    const record = this.trials[partial.trial];
-    return record === undefined || this.isOver ? null : record.trial.gradients.placeFor(partial);
+  placeToReceive({ trial }: PartialMessage): Place | null {
+    return this.gradientsOf(trial)?.placeToReceive() ?? null;
+  }
+
+  placeLeft({ trial }: PartialMessage, offset: number, left: LeftGradients): Place | null {
+    return this.gradientsOf(trial)?.placeLeft(offset, left) ?? null;
+  }
+
+  private gradientsOf(trial: number): GradientBuffers | undefined {
+    return this.isOver ? undefined : this.trials[trial]?.trial.gradients;
   }
 
   answered(worker: Worker, { message, payload }: Received<Answer>): Verdict {

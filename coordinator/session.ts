@@ -53,7 +53,7 @@ export interface SessionListener {
   /** Bytes of payload that this partial should have; undefined when payloads cannot be received in place. */
   partialBytes?(partial: PartialMessage): number | undefined;
   /** Where its payload is to be received; null when nobody needs it any more. It comes to `received` before the place is given back. */
-  placeFor?(partial: PartialMessage): Place | null;
+  placeToReceive?(partial: PartialMessage): Place | null;
   /** The connection is gone, for this reason. Called once, only for a worker that was in. */
   closed(session: Session, reason: string): void;
 }
@@ -224,7 +224,7 @@ export class Session {
       place: (given) => {
         const ticket = gate.ask(payloadBytes, message.start, () => {
           stopBeating();
-          place = listener.placeFor?.(message) ?? null;
+          place = listener.placeToReceive?.(message) ?? null;
           this.heard();
           given(place?.bytes ?? null);
         });

@@ -15,6 +15,8 @@ export const EVALUATION_ROWS = 250;
 
 /** The weights and what an optimizer remembers of them, as arrays of their size. */
 const STATE_ARRAYS = 3;
+/** Where a slot leaves gradients: by turns in two places, in a third while a task that was dropped has not ended. */
+const PLACES_PER_SHARD = 3;
 
 /** One trial of a run before it begins. */
 export interface TrialPlan {
@@ -65,8 +67,9 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
       shards,
       identity: identityOf(options, trial),
       make: (state) => {
-        const memory = new VectorMemory(STATE_ARRAYS + config.shards, model.layout.size);
-        const weights = memory.array(model.layout.size);
+        const places = PLACES_PER_SHARD * config.shards;
+        const memory = new VectorMemory(STATE_ARRAYS + config.shards + places, model.layout.size);
+        const weights = memory.pages(model.layout.size) ?? memory.array(model.layout.size);
         weights.set(initialWeights(model, config.seed, trial));
         return new Trial(
           {
@@ -85,6 +88,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
             rule: makeUpdateRule(config, model.layout, shards.stepsPerEpoch, memory),
             weights,
             memory,
+            places,
             now,
           },
           state,

@@ -125,6 +125,8 @@ export interface TrialOptions {
   readonly weights: Float32Array;
   /** Where gradients are held; the weights may be there too. */
   readonly memory: VectorMemory;
+  /** So many places where workers of this host leave gradients may be mapped into it; left out: none. */
+  readonly places?: number;
   /** Milliseconds from anywhere; for durations alone. */
   readonly now: () => number;
 }
@@ -159,6 +161,7 @@ export class Trial {
     this.gradients = new GradientBuffers(options.memory, {
       size: options.weights.length,
       wire: wireOf(options.wire),
+      places: options.places ?? 0,
     });
     this.result = new ResultWeights(options.result, options.weights);
     this.ledger = new RowLedger(options.plan, { seed: options.seed, trial: options.trial }, state?.ledger);

@@ -86,7 +86,7 @@ export class Relay {
         if (type === 'leaving' || type === 'slots') this.strengthChanged();
       },
       partialBytes: (partial) => cluster.partialBytes(partial),
-      placeFor: (partial) => cluster.placeFor(partial),
+      placeToReceive: (partial) => cluster.placeToReceive(partial),
       closed: (session, reason) => {
         cluster.closed(session, reason);
         this.strengthChanged();

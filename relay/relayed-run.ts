@@ -4,6 +4,7 @@ import type { HeldFrame } from '../coordinator/round-frames.js';
 import type { RowSource } from '../coordinator/row-server.js';
 import type { Verdict } from '../coordinator/trial.js';
 import { AtelierError, invariant } from '../shared/errors.js';
+import type { LeftGradients } from '../shared/exchange.js';
 import { HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import {
   encodeToWorker,
@@ -204,8 +205,12 @@ export class RelayedRun implements RunPart, Tenant {
     return this.buffers.payloadBytes(partial);
   }
 
-  placeFor(partial: PartialMessage): Place {
-    return this.buffers.placeFor(partial);
+  placeToReceive(): Place {
+    return this.buffers.placeToReceive();
+  }
+
+  placeLeft(_partial: PartialMessage, offset: number, left: LeftGradients): Place {
+    return this.buffers.placeLeft(offset, left);
   }
 
   answered(_worker: Worker, { message, payload }: Received<Answer>): Verdict {

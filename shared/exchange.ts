@@ -50,7 +50,8 @@ export type ExchangeOwner = z.infer<typeof ExchangeOwner>;
 export interface ExchangeHost {
   readonly offer: ExchangeOffer;
   /**
-   * Leaves the parameters and state of a trial's round for the workers of this host. Slots that wait for them begin.
+   * Leaves the parameters and state of a trial's round for the workers of this host. Slots that wait for them begin. Of what has pages of
+   * its own (`VectorMemory.pages`) these may become the file's: what is changed there later is changed for the workers.
    * @returns whether there was room
    */
   leaveWeights(run: number, trial: number, round: number, weights: Float32Array): boolean;
@@ -62,6 +63,15 @@ export interface ExchangeHost {
 
 /** Gradients that one worker's connection has left. */
 export interface LeftGradients {
+  /** The worker is gone. What is mapped stays. */
+  readonly isClosed: boolean;
+  /**
+   * Lets an array of `VectorMemory.pages` be the values that lie at an offset, also those that come there later.
+   * @returns false when it cannot: then they are to be read
+   */
+  mapOver(offset: number, values: Float32Array): boolean;
+  /** Lets it be zeros again. */
+  unmap(values: Float32Array): void;
   /** @throws AtelierError `protocol` when there is not as much as that */
   read(offset: number, target: Uint8Array): void;
   close(): void;

@@ -1,4 +1,4 @@
-import { nodeBackend } from './tensorflow.js';
+import { nativeMemory } from '../shared/native-memory.js';
 
 /**
  * Copies rows out of a row store, one after the other.
@@ -6,9 +6,8 @@ import { nodeBackend } from './tensorflow.js';
  * @param target `rows.length` rows; its length says how long a row is
  */
 export function gatherRows(source: Uint8Array, rows: Uint32Array, target: Uint8Array): void {
-  const { binding } = nodeBackend();
-  if (binding.gatherRows === undefined) gatherRowsPlainly(source, rows, target);
-  else binding.gatherRows(source, rows, target);
+  if (nativeMemory === null) gatherRowsPlainly(source, rows, target);
+  else nativeMemory.gatherRows(source, rows, target);
 }
 
 /** The plain loop: V8 copies shared memory word by word. */

@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { invariant } from '../shared/errors.js';
 import type { FilePlace } from '../shared/exchange.js';
-import { nodeBackend } from './tensorflow.js';
+import { nativeMemory } from '../shared/native-memory.js';
 
 const { O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 /** Of a run: parameters and their round of each trial that is trained at a time, and gradients of a few rounds. */
@@ -23,15 +23,14 @@ export class MappedPlaces {
   }
 }
 
-/** Whether this thread's addon can map files. */
-export const canMapFiles = (): boolean => nodeBackend().binding.mapFile !== undefined;
+/** Whether files can be mapped here. */
+export const canMapFiles = (): boolean => nativeMemory !== null;
 
 function map({ path, offset, bytes }: FilePlace, isWritable: boolean): Float32Array {
-  const { binding } = nodeBackend();
-  invariant(binding.mapFile !== undefined, 'places are for slots that map files');
+  invariant(nativeMemory !== null, 'places are for slots that map files');
   const file = openSync(path, (isWritable ? O_RDWR : O_RDONLY) | O_NOFOLLOW);
   try {
-    return new Float32Array(binding.mapFile(file, offset, bytes, isWritable));
+    return new Float32Array(nativeMemory.mapFile(file, offset, bytes, isWritable));
   } finally {
     closeSync(file);
   }

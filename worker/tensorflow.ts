@@ -30,14 +30,6 @@ export interface Binding extends AttrKinds {
   tensorDataSync(id: number): Float32Array | Int32Array | Uint8Array;
   /** Copies a tensor's values into memory of ours; only where set-up compiled the addon (setup/binding-patch.ts). */
   readTensor?(id: number, target: Float32Array | Int32Array | Uint8Array): void;
-  /** Copies rows of `target.length / rows.length` bytes; throws for one that is not there. Only where set-up compiled the addon. */
-  gatherRows?(source: Uint8Array, rows: Uint32Array, target: Uint8Array): void;
-  /** A part of an open file as memory, until it is garbage; only where set-up compiled the addon. Writing to one that is not writable crashes. */
-  mapFile?(file: number, offset: number, bytes: number, writable: boolean): ArrayBuffer;
-  /** Adds a file to a watch, or with -1 to a new one, which lasts as long as the thread; returns the watch. Only where set-up compiled the addon. */
-  watchFile?(watch: number, path: string): number;
-  /** Blocks until one of a watch's files is written to, or has been since the last time, or so many milliseconds have passed. */
-  awaitWrite?(watch: number, milliseconds: number): void;
   executeOp(
     name: string,
     attrs: readonly OpAttr[],

@@ -1,4 +1,4 @@
-import { nodeBackend } from './tensorflow.js';
+import { nativeMemory } from '../shared/native-memory.js';
 
 /** So many paths are remembered. The system forgets a file that is gone by itself. */
 const MAX_REMEMBERED = 64;
@@ -12,11 +12,10 @@ export class WriteWatch {
 
   /** @returns false when the file is gone or the user has no more watches: then nothing ends a wait but time */
   add(path: string): boolean {
-    const { binding } = nodeBackend();
     if (this.paths.has(path)) return true;
-    if (binding.watchFile === undefined) return false;
+    if (nativeMemory === null) return false;
     try {
-      this.watch = binding.watchFile(this.watch, path);
+      this.watch = nativeMemory.watchFile(this.watch, path);
     } catch {
       return false;
     }
@@ -27,6 +26,6 @@ export class WriteWatch {
 
   /** Blocks this thread until one of the files is written to, or has been since the last wait; at most so many milliseconds. */
   wait(milliseconds: number): void {
-    nodeBackend().binding.awaitWrite?.(this.watch, Math.ceil(milliseconds));
+    nativeMemory?.awaitWrite(this.watch, Math.ceil(milliseconds));
   }
 }

@@ -23,6 +23,7 @@ import {
   type Kernel,
 } from './assembler.js';
 
+/** WebAssembly's pages; a multiple of the system's, whatever they are. */
 const PAGE_BYTES = 65_536;
 /** WebAssembly's addresses have 32 bits. */
 const MAX_PAGES = 65_536;
@@ -125,6 +126,7 @@ const KERNELS = {
 
 export type KernelName = keyof typeof KERNELS;
 
+const paged = new WeakSet<Float32Array>();
 const instances = new WeakMap<ArrayBufferLike, Readonly<Record<KernelName, KernelFunction>>>();
 
 /**
@@ -140,8 +142,22 @@ export class VectorMemory {
    * @param shared between threads. V8 copies such memory word by word: a fifth as fast
    */
   constructor(arrays: number, length: number, shared = false) {
-    const pages = Math.ceil((arrays * paddedBytes(length)) / PAGE_BYTES);
+    const pages = arrays * pagesOf(length);
     this.buffer = pages === 0 ? null : makeMemory(Math.min(MAX_PAGES, pages), shared);
+  }
+
+  /**
+   * Zeros that begin where a page of the system does and share no page with another array, so that a file can be mapped over
+   * them (`NativeMemory.mapOver`). Null when they do not fit.
+   */
+  pages(length: number): Float32Array | null {
+    const begin = Math.ceil(this.used / PAGE_BYTES) * PAGE_BYTES;
+    const end = begin + pagesOf(length) * PAGE_BYTES;
+    if (this.buffer === null || end > this.buffer.byteLength) return null;
+    this.used = end;
+    const values = new Float32Array(this.buffer, begin, length);
+    paged.add(values);
+    return values;
   }
 
   /** Zeros. */
@@ -154,6 +170,10 @@ export class VectorMemory {
   }
 }
 
+/** Whether it is an array of `VectorMemory.pages`. */
+export const hasPagesOfItsOwn = (values: Float32Array): boolean => paged.has(values);
+
+const pagesOf = (floats: number): number => Math.ceil((floats * Float32Array.BYTES_PER_ELEMENT) / PAGE_BYTES);
 const paddedBytes = (floats: number): number => Math.ceil(floats / VECTOR_FLOATS) * VECTOR_BYTES;
 
 function makeMemory(pages: number, shared: boolean): ArrayBuffer | SharedArrayBuffer | null {

@@ -284,7 +284,7 @@ describe('slots', () => {
 
 test('who waits for writes goes on when another process writes, or this one has before', async ({ skip }) => {
   const file = new URL('../../worker/write-watch.js', import.meta.url).href;
-  const tensorflow = new URL('../../worker/tensorflow.js', import.meta.url).href;
+  const native = new URL('../../shared/native-memory.js', import.meta.url).href;
   const script = `
     const { mkdtempSync, writeFileSync, rmSync } = await import('node:fs');
     const { spawn } = await import('node:child_process');
@@ -293,8 +293,8 @@ test('who waits for writes goes on when another process writes, or this one has 
     const [first, second] = [folder + '/first', folder + '/second'];
     for (const path of [first, second]) writeFileSync(path, 'a');
     const watch = new WriteWatch();
-    const { nodeBackend } = await import(${JSON.stringify(tensorflow)});
-    if (nodeBackend().binding.watchFile === undefined) console.log('cannot');
+    const { nativeMemory } = await import(${JSON.stringify(native)});
+    if (nativeMemory === null) console.log('cannot');
     else {
       // A file that is gone is no reason not to watch others.
       console.log([folder + '/gone', first, folder + '/gone', second].map((path) => watch.add(path)).join());

@@ -233,7 +233,7 @@ describe('a worker that is in', () => {
     const heard: string[] = [];
     const second = cluster.attach({
       ...{ spec, dataset, refusal: () => null, joined: () => undefined, resized: () => undefined },
-      ...{ partialBytes: () => 0, placeFor: () => null },
+      ...{ partialBytes: () => 0, placeToReceive: () => null, placeLeft: () => null },
       warned: (_worker, message) => heard.push(`warned ${message}`),
       failed: (_worker, message) => heard.push(`failed ${message}`),
       left: (_worker, reason) => heard.push(`left ${reason}`),

@@ -1,12 +1,15 @@
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -19,6 +22,8 @@ import {
   roundFile,
   weightsFile,
 } from '../../shared/exchange.js';
+import { nativeMemory } from '../../shared/native-memory.js';
+import { VectorMemory } from '../../shared/vector/memory.js';
 import { SharedFolder } from '../../worker/exchange.js';
 
 const WORKER = { worker: 3, epoch: 1 };
@@ -119,6 +124,85 @@ describe.skipIf(!existsSync(EXCHANGE_ROOT))('the exchange of one host', () => {
     expect(guest.arrivals(0, 0)).toBeUndefined();
     expect(guest.takePlace(4)).toBeNull();
     guest.ring();
+  });
+
+  describe.skipIf(nativeMemory === null)('where files can be mapped', () => {
+    const SIZE = 20_000;
+    const paged = (value: number): Float32Array => {
+      const values = new VectorMemory(1, SIZE).pages(SIZE);
+      if (values === null) throw new Error('there is room');
+      return values.fill(value);
+    };
+    const readBy = (guest: SharedFolder): Float32Array => {
+      const target = new Float32Array(SIZE);
+      expect(guest.readWeights(0, 0, new Uint8Array(target.buffer))).toBe(true);
+      return target;
+    };
+
+    test('parameters with pages of their own are changed for workers when they are changed', () => {
+      const guest = join();
+      const weights = paged(1);
+      host.leaveWeights(0, 0, 0, weights);
+      weights[SIZE - 1] = 2;
+      weights[0] = 3;
+      host.leaveWeights(0, 0, 1, weights);
+      expect(readBy(guest)).toEqual(weights);
+      expect(readFileSync(roundFile(host.offer.folder, 0, 0)).readInt32LE()).toBe(1);
+    });
+
+    test('other parameters do not become those that were left before', () => {
+      const guest = join();
+      const weights = paged(1);
+      host.leaveWeights(0, 0, 0, weights);
+      host.leaveWeights(0, 0, 1, new Float32Array(SIZE).fill(5));
+      expect(readBy(guest)[0]).toBe(5);
+      expect(weights[0]).toBe(1);
+      weights[0] = 2;
+      expect(readBy(guest)[0]).toBe(5);
+      host.leaveWeights(0, 0, 2, weights);
+      expect(readBy(guest)).toEqual(weights);
+    });
+
+    test('parameters outlive the files that they were left in', () => {
+      const weights = paged(4);
+      host.leaveWeights(0, 0, 0, weights);
+      host.forget(0);
+      host.close();
+      weights[1] = 5;
+      expect([...weights.subarray(0, 3)]).toEqual([4, 5, 4]);
+    });
+
+    test('gradients are where the worker writes them, and stay when it has gone', () => {
+      const guest = join();
+      guest.takePlace(4 * SIZE);
+      const place = guest.takePlace(4 * SIZE);
+      if (place === null) throw new Error('there is room');
+      const gradients = host.gradientsOf(WORKER);
+      const values = paged(9);
+      expect(gradients.mapOver(place.offset, values)).toBe(true);
+      const file = openSync(place.path, 'r+');
+      writeSync(file, new Uint8Array(Float32Array.of(7, 8).buffer), 0, 8, place.offset);
+      closeSync(file);
+      expect([...values.subarray(0, 3)]).toEqual([7, 8, 0]);
+      guest.close();
+      gradients.close();
+      expect([...values.subarray(0, 3)]).toEqual([7, 8, 0]);
+      gradients.unmap(values);
+      expect(values.every((value) => value === 0)).toBe(true);
+    });
+
+    test.each([
+      ['beyond the end', 65_536],
+      ['not where a page begins', 4],
+    ])('what lies %s is not mapped', (_, offset) => {
+      const guest = join();
+      guest.takePlace(4 * SIZE);
+      const gradients = host.gradientsOf(WORKER);
+      const values = paged(9);
+      expect(gradients.mapOver(offset, values)).toBe(false);
+      expect(values.every((value) => value === 9)).toBe(true);
+      gradients.close();
+    });
   });
 
   test("a folder with another secret is not taken for the coordinator's", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { nativeMemory } from '../../shared/native-memory.js';
 import { gatherRows, gatherRowsPlainly } from '../../worker/gather-rows.js';
-import { nodeBackend } from '../../worker/tensorflow.js';
 
 const ROWS = 50;
 const BYTES = 13;
@@ -25,10 +25,9 @@ test('no rows are no bytes', () => {
 });
 
 test('the addon reads nothing beyond the last row', ({ skip }) => {
-  const { binding } = nodeBackend();
-  skip(binding.gatherRows === undefined, 'the addon was not compiled here');
+  skip(nativeMemory === null, 'the addon was not compiled here');
   const gather = (row: number) => () =>
-    binding.gatherRows?.(source, Uint32Array.of(row), new Uint8Array(BYTES));
+    nativeMemory?.gatherRows(source, Uint32Array.of(row), new Uint8Array(BYTES));
   expect(gather(ROWS - 1)).not.toThrow();
   expect(gather(ROWS)).toThrow('there is no row 50');
   expect(gather(0xffff_ffff)).toThrow('there is no row');

@@ -58,9 +58,19 @@ export class MemoryExchange implements ExchangeHost {
     const file = this.gradients.get(keyOf(worker));
     if (file === undefined)
       throw new AtelierError('protocol', 'the worker has left no file for its gradients');
+    let isClosed = false;
     return {
+      get isClosed() {
+        return isClosed;
+      },
+      // Nothing is mapped here.
+      mapOver: () => false,
+      unmap: () => undefined,
       read: (offset, target) => target.set(file.subarray(offset, offset + target.byteLength)),
-      close: () => this.gradients.delete(keyOf(worker)),
+      close: () => {
+        isClosed = true;
+        this.gradients.delete(keyOf(worker));
+      },
     };
   }
 

@@ -5,7 +5,7 @@ import { Sgd } from '../../coordinator/optimizer/sgd.js';
 import { addInPlace } from '../../shared/gradient-sum.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
 import { BLOCK_FLOATS } from '../../shared/vector/assembler.js';
-import { runKernel, VectorMemory } from '../../shared/vector/memory.js';
+import { hasPagesOfItsOwn, runKernel, VectorMemory } from '../../shared/vector/memory.js';
 
 const LENGTHS = [1, 3, 4, 5, 64, 1_003];
 /** The smallest and largest magnitudes, zeros of both signs, and numbers between. */
@@ -26,6 +26,20 @@ const placed = (memory: VectorMemory, values: Float32Array): Float32Array => {
   array.set(values);
   return array;
 };
+
+test('arrays with pages of their own begin where pages do and share them with nothing', () => {
+  const memory = new VectorMemory(5, 1_000);
+  const arrays = [memory.array(1_000), memory.pages(1_000), memory.pages(20_000), memory.array(5)];
+  const [, first, second, last] = arrays.map((values) => values?.byteOffset ?? -1);
+  expect([first, second, last]).toEqual([65_536, 2 * 65_536, 4 * 65_536]);
+  expect(arrays.map((values) => values !== null && hasPagesOfItsOwn(values))).toEqual([
+    false,
+    true,
+    true,
+    false,
+  ]);
+  expect(memory.pages(1_000)).toBeNull();
+});
 
 describe.each(LENGTHS)('arrays of %i elements in one vector memory', (length) => {
   test('are added to the bits of the plain loop', () => {
