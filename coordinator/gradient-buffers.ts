@@ -1,5 +1,6 @@
 import type { LeftGradients } from '../shared/exchange.js';
 import { addGradientSums, type GradientSum } from '../shared/gradient-sum.js';
+import { copyBytes } from '../shared/native-memory.js';
 import { bytesOf, float32Of } from '../shared/protocol/frame.js';
 import type { PartialMessage } from '../shared/protocol/messages.js';
 import type { VectorMemory } from '../shared/vector/memory.js';
@@ -147,7 +148,7 @@ export class GradientBuffers {
     let values = this.endLoan(sum.values);
     if (values === undefined) {
       values = this.take();
-      values.set(sum.values);
+      copyBytes(bytesOf(values), bytesOf(sum.values));
     }
     this.held.add(values);
     const { rows, lossSum, correct } = sum;

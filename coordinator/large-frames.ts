@@ -1,3 +1,4 @@
+import { copyBytes } from '../shared/native-memory.js';
 import { frameHeadBytes, MIN_HEAD_BYTES } from '../shared/protocol/frame.js';
 import { MAX_FRAME_BYTES } from '../shared/protocol/limits.js';
 
@@ -121,7 +122,7 @@ export class LargeFrames {
       case 'receiving': {
         const used = Math.min(state.payloadBytes - state.at, bytes.byteLength);
         if (state.place !== null && !isAt(state.place, state.at, bytes))
-          state.place.set(bytes.subarray(0, used), state.at);
+          copyBytes(state.place.subarray(state.at, state.at + used), bytes.subarray(0, used));
         state.at += used;
         if (state.at === state.payloadBytes) {
           this.state = { kind: 'between' };

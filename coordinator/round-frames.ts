@@ -1,4 +1,5 @@
-import { encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
+import { copyBytes } from '../shared/native-memory.js';
+import { bytesOf, encodeFrameAround, HEAD_ROOM_BYTES } from '../shared/protocol/frame.js';
 import { encodeToWorker, type CoordinatorToWorker } from '../shared/protocol/messages.js';
 import { VectorMemory } from '../shared/vector/memory.js';
 import { wireOf, type Wire } from '../shared/wire.js';
@@ -56,7 +57,7 @@ export class RoundFrames {
     let light: Buffer | undefined;
     const makeFull = (): Buffer => {
       payload = this.take(this.size * wire.bytesPerValue);
-      payload.set(wire.packInPlace(this.changeable(weights, wire)));
+      copyBytes(payload, wire.packInPlace(this.changeable(weights, wire)));
       return encodeFrameAround({ left: false, ...message }, payload);
     };
     let hasLeft: boolean | undefined;
@@ -84,7 +85,7 @@ export class RoundFrames {
   private changeable(weights: Float32Array, { isExact }: Wire): Float32Array {
     if (isExact) return weights;
     const copy = (this.copy ??= new VectorMemory(1, this.size).array(this.size));
-    copy.set(weights);
+    copyBytes(bytesOf(copy), bytesOf(weights));
     return copy;
   }
 

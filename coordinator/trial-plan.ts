@@ -68,7 +68,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
       identity: identityOf(options, trial),
       make: (state) => {
         const places = PLACES_PER_SHARD * config.shards;
-        const memory = new VectorMemory(STATE_ARRAYS + config.shards + places, model.layout.size);
+        const memory = new VectorMemory(STATE_ARRAYS + config.shards + places, model.layout.size, 'helped');
         const weights = memory.pages(model.layout.size) ?? memory.array(model.layout.size);
         weights.set(initialWeights(model, config.seed, trial));
         return new Trial(

@@ -18,7 +18,7 @@ export class BufferPool {
    */
   constructor(length: number, usual: number) {
     this.length = length;
-    this.memory = new VectorMemory(usual, HEAD_ROOM_FLOATS + length, true);
+    this.memory = new VectorMemory(usual, HEAD_ROOM_FLOATS + length, 'shared');
   }
 
   borrow(): Float32Array {

@@ -22,6 +22,7 @@ import {
   type Expression,
   type Kernel,
 } from './assembler.js';
+import { Helper, LEAST_HELPED_FLOATS } from './helper.js';
 
 /** WebAssembly's pages; a multiple of the system's, whatever they are. */
 const PAGE_BYTES = 65_536;
@@ -30,7 +31,7 @@ const MAX_PAGES = 65_536;
 const VECTOR_FLOATS = 4;
 const VECTOR_BYTES = 16;
 
-type KernelFunction = (...args: readonly number[]) => number;
+export type KernelFunction = (...args: readonly number[]) => number;
 
 /** temporary 0 += x - x, where x is temporary 1: 0 as long as it is finite, then NaN for good. */
 const FINITENESS = set(0, add(temporary(0), sub(temporary(1), temporary(1))));
@@ -127,7 +128,16 @@ const KERNELS = {
 export type KernelName = keyof typeof KERNELS;
 
 const paged = new WeakSet<Float32Array>();
-const instances = new WeakMap<ArrayBufferLike, Readonly<Record<KernelName, KernelFunction>>>();
+interface Kernels {
+  readonly functions: Readonly<Record<KernelName, KernelFunction>>;
+  readonly helped: { readonly helper: Helper; readonly memory: number } | null;
+}
+
+const kernelsOf = new WeakMap<ArrayBufferLike, Kernels>();
+const KERNEL_NAMES = Object.keys(KERNELS) as KernelName[];
+
+/** Whose a memory is: one thread's; that of several, which V8 copies word by word, a fifth as fast; or one's whom a `Helper` helps with arrays that are large enough. */
+export type Sharing = 'own' | 'shared' | 'helped';
 
 /**
  * Arrays in one memory where the kernels reach them all. What does not fit, or where there is no such memory, is an
@@ -139,11 +149,10 @@ export class VectorMemory {
 
   /**
    * Room for `arrays` arrays of `length` floats; the system gives what is touched.
-   * @param shared between threads. V8 copies such memory word by word: a fifth as fast
    */
-  constructor(arrays: number, length: number, shared = false) {
+  constructor(arrays: number, length: number, sharing: Sharing = 'own') {
     const pages = arrays * pagesOf(length);
-    this.buffer = pages === 0 ? null : makeMemory(Math.min(MAX_PAGES, pages), shared);
+    this.buffer = pages === 0 ? null : makeMemory(Math.min(MAX_PAGES, pages), sharing, length);
   }
 
   /**
@@ -176,19 +185,28 @@ export const hasPagesOfItsOwn = (values: Float32Array): boolean => paged.has(val
 const pagesOf = (floats: number): number => Math.ceil((floats * Float32Array.BYTES_PER_ELEMENT) / PAGE_BYTES);
 const paddedBytes = (floats: number): number => Math.ceil(floats / VECTOR_FLOATS) * VECTOR_BYTES;
 
-function makeMemory(pages: number, shared: boolean): ArrayBuffer | SharedArrayBuffer | null {
+function makeMemory(pages: number, sharing: Sharing, length: number): ArrayBuffer | SharedArrayBuffer | null {
+  const helper = sharing === 'helped' && length >= LEAST_HELPED_FLOATS ? Helper.get() : null;
+  const shared = sharing === 'shared' || helper !== null;
   try {
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
-    const kernels = Object.entries(KERNELS).map(([name, kernel]) => ({ name, ...kernel }));
-    const module = new WebAssembly.Module(assemble(kernels, pages, shared));
-    const { exports } = new WebAssembly.Instance(module, { env: { memory } });
-    instances.set(memory.buffer, exports as Record<KernelName, KernelFunction>);
+    const helped = helper && { helper, memory: helper.adopt(memory) };
+    kernelsOf.set(memory.buffer, { functions: instantiate(memory), helped });
     return memory.buffer;
   } catch (error) {
     // No room for its address space.
     if (error instanceof RangeError) return null;
     throw error;
   }
+}
+
+/** The kernels' functions in a memory, in the order of `KERNELS`. */
+export function instantiate(memory: WebAssembly.Memory): Readonly<Record<KernelName, KernelFunction>> {
+  const { buffer } = memory;
+  const kernels = KERNEL_NAMES.map((name) => ({ name, ...KERNELS[name] }));
+  const code = assemble(kernels, buffer.byteLength / PAGE_BYTES, buffer instanceof SharedArrayBuffer);
+  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory } });
+  return exports as Record<KernelName, KernelFunction>;
 }
 
 /**
@@ -202,11 +220,22 @@ export function runKernel(
   scalars: readonly number[],
 ): { done: number; returned: number } {
   const [first] = arrays;
-  const kernel = first === undefined ? undefined : instances.get(first.buffer)?.[name];
+  const kernels = first === undefined ? undefined : kernelsOf.get(first.buffer);
   const done = (first?.length ?? 0) & ~(BLOCK_FLOATS - 1);
-  if (kernel === undefined || done === 0 || arrays.some(({ buffer }) => buffer !== first?.buffer)) {
+  if (kernels === undefined || done === 0 || arrays.some(({ buffer }) => buffer !== first?.buffer)) {
     return { done: 0, returned: 0 };
   }
-  const returned = kernel(...arrays.map(({ byteOffset }) => byteOffset), done * 4, ...scalars);
-  return { done, returned };
+  const { functions, helped } = kernels;
+  const offsets = arrays.map(({ byteOffset }) => byteOffset);
+  const bytes = done * Float32Array.BYTES_PER_ELEMENT;
+  const run = (from: readonly number[], of: number): number => functions[name](...from, of, ...scalars);
+  if (
+    helped === null ||
+    done < LEAST_HELPED_FLOATS ||
+    !arrays.every((array) => array instanceof Float32Array)
+  )
+    return { done, returned: run(offsets, bytes) };
+  const { helper, memory } = helped;
+  const kernel = KERNEL_NAMES.indexOf(name);
+  return { done, returned: helper.run({ memory, kernel, offsets, bytes, scalars }, run) };
 }

@@ -4,8 +4,12 @@ import type { Optimizer } from '../../coordinator/optimizer/optimizer.js';
 import { Sgd } from '../../coordinator/optimizer/sgd.js';
 import { addInPlace } from '../../shared/gradient-sum.js';
 import { Purpose, RandomStream } from '../../shared/rng.js';
+import { copyBytes, nativeMemory } from '../../shared/native-memory.js';
+import { bytesOf } from '../../shared/protocol/frame.js';
 import { BLOCK_FLOATS } from '../../shared/vector/assembler.js';
+import { LEAST_HELPED_FLOATS } from '../../shared/vector/helper.js';
 import { hasPagesOfItsOwn, runKernel, VectorMemory } from '../../shared/vector/memory.js';
+import { CHUNK_BYTES } from '../../shared/vector/shared-job.js';
 
 const LENGTHS = [1, 3, 4, 5, 64, 1_003];
 /** The smallest and largest magnitudes, zeros of both signs, and numbers between. */
@@ -121,5 +125,48 @@ describe('a vector memory', () => {
     expect(arrays.map((array) => [...array])).toEqual(
       [1, 2, 3].map((value) => Array.from({ length: 5 }, () => value)),
     );
+  });
+});
+
+describe.skipIf(nativeMemory === null)('arrays that a second thread helps with', () => {
+  // Some chunks, and a part of one; what is left is no whole block.
+  const length = LEAST_HELPED_FLOATS + CHUNK_BYTES / 4 + 1_003;
+  const [left, right] = [numbers(length, 11), numbers(length, 12)];
+  const expected = addInPlace(left.slice(), right);
+  const helped = (): VectorMemory => new VectorMemory(4, length, 'helped');
+
+  test('have the bits of the plain loop, whoever has done which part', () => {
+    const memory = helped();
+    const [sum, other] = [placed(memory, left), placed(memory, right)];
+    expect(sum.buffer).toBeInstanceOf(SharedArrayBuffer);
+    // The thread needs some time to start: at first it takes nothing.
+    for (let turn = 0; turn < 300; turn++) {
+      copyBytes(bytesOf(sum), bytesOf(left));
+      addInPlace(sum, other);
+      if (Buffer.compare(bytesOf(sum), bytesOf(expected)) !== 0) throw new Error(`turn ${turn}: other bits`);
+    }
+  });
+
+  test('lie in several memories, be they new or long known', () => {
+    const memories = [helped(), helped()];
+    const pairs = memories.map((memory) => [placed(memory, left), placed(memory, right)] as const);
+    for (let turn = 0; turn < 20; turn++) {
+      for (const [sum, other] of pairs) {
+        copyBytes(bytesOf(sum), bytesOf(left));
+        expect(Buffer.compare(bytesOf(addInPlace(sum, other)), bytesOf(expected))).toBe(0);
+      }
+    }
+  });
+
+  test('say when one of them is not finite, wherever it lies', () => {
+    for (const place of [0, CHUNK_BYTES / 4, 2 * (CHUNK_BYTES / 4) + 1, LEAST_HELPED_FLOATS]) {
+      const memory = helped();
+      const values = placed(
+        memory,
+        left.map((value) => value / 2),
+      );
+      values[place] = Number.NaN;
+      expect(runKernel('scale', [values], [0.5]).returned).toBeNaN();
+    }
   });
 });
