@@ -3,13 +3,12 @@ import { z } from 'zod';
 
 /*
  * Processes of one host need not send each other parameters and gradients: they leave them in files that lie in memory, and
- * send only word of it. Twice a copy of the payload is all it costs; the sockets' buffers, chunks and copies are not touched. Slots that wait
- * for parameters are woken by the write.
+ * send only word of it. The sockets' buffers, chunks and copies are not touched, and where files can be mapped a slot's copy of each is the
+ * only one. Slots that wait for parameters are woken by the write of their round's number.
  *
  * Nobody waits for anybody before a file is written again, and nothing is locked. A trial's parameters are
- * overwritten when its next round opens, and a worker's gradients of a round when it has word of a later round of that trial. Both
- * happen after the round was closed, and what is answered to a closed round is dropped (`late`): whoever reads too late computes
- * or sends what does not count.
+ * overwritten when all answers to its round are in, and a worker's gradients of a round when it has word of a later round of that trial.
+ * What is answered after that is dropped (`late`): whoever reads too late computes or sends what does not count.
  */
 
 /** Where the files are: Linux has a file system in memory there. */
