@@ -1,5 +1,6 @@
 import { AtelierError, invariant } from '../shared/errors.js';
 import type { GradientSum } from '../shared/gradient-sum.js';
+import { LEAST_GRADIENT, unlessNegligible } from '../shared/negligible.js';
 import { runKernel } from '../shared/vector/memory.js';
 import type { CompiledModel } from '../shared/models/compile.js';
 import { clipByGlobalNorm } from './optimizer/clip.js';
@@ -39,7 +40,7 @@ export function applyUpdate(
 
 /**
  * sum / rows + 2 * l2 * w + l1 * sign(w), in place; the division is a product with the
- * float32 nearest to 1 / rows, since a divider does a quarter of what memory brings.
+ * float32 nearest to 1 / rows, since a divider does a quarter of what memory brings. What is negligible is zero (shared/negligible.ts).
  * @returns 0 if all of it is finite, else NaN
  */
 function meanWithRegularization(
@@ -60,7 +61,7 @@ function meanWithRegularization(
       const { done, returned } = runKernel('scale', [mean], [share]);
       probe += returned;
       for (let i = done; i < size; i++) {
-        const value = f(share * (mean[i] as number));
+        const value = unlessNegligible(f(share * (mean[i] as number)), LEAST_GRADIENT);
         mean[i] = value;
         // x - x is 0 for finite x, NaN for the rest.
         probe += value - value;
@@ -74,7 +75,7 @@ function meanWithRegularization(
       const weight = w[i] as number;
       const lasso = l1 === 0 ? 0 : f(l1 * Math.sign(weight));
       const penalty = l1 === 0 ? f(strength * weight) : f(f(strength * weight) + lasso);
-      const value = f(f(share * (mean[i] as number)) + penalty);
+      const value = unlessNegligible(f(f(share * (mean[i] as number)) + penalty), LEAST_GRADIENT);
       mean[i] = value;
       probe += value - value;
     }

@@ -1,6 +1,7 @@
+import { LEAST_MOMENT, unlessNegligible } from '../../shared/negligible.js';
 import { runKernel, VectorMemory } from '../../shared/vector/memory.js';
 import type { Optimizer, OptimizerState } from './optimizer.js';
-import { copyState, takenOver, withoutDenormal } from './state.js';
+import { copyState, takenOver } from './state.js';
 
 export interface AdamOptions {
   readonly beta1: number;
@@ -22,7 +23,7 @@ const f = Math.fround;
 /**
  * Adam (Kingma & Ba 2015, algorithm 1) in the order of operations the end of their section 2 gives: with
  * c = sqrt(1 - beta2^t), the step is learningRate * c / (1 - beta1^t) * m / (sqrt(v) + epsilon * c).
- * Moments below the smallest normal number count as zero (`withoutDenormal`).
+ * Negligible moments count as zero (shared/negligible.ts).
  */
 export class Adam implements Optimizer {
   private readonly options: AdamOptions;
@@ -52,8 +53,8 @@ export class Adam implements Optimizer {
     const { done } = runKernel('adam', reached, [b1, c1, b2, c2, rate, stabilizer]);
     for (let i = done; i < gradient.length; i++) {
       const g = gradient[i] as number;
-      const mi = withoutDenormal(f(f(b1 * (m[i] as number)) + f(c1 * g)));
-      const vi = withoutDenormal(f(f(b2 * (v[i] as number)) + f(c2 * f(g * g))));
+      const mi = unlessNegligible(f(f(b1 * (m[i] as number)) + f(c1 * g)), LEAST_MOMENT);
+      const vi = unlessNegligible(f(f(b2 * (v[i] as number)) + f(c2 * f(g * g))), LEAST_MOMENT);
       m[i] = mi;
       v[i] = vi;
       parameters[i] = f((parameters[i] as number) - f(f(rate * mi) / f(f(Math.sqrt(vi)) + stabilizer)));

@@ -1,6 +1,7 @@
+import { LEAST_MOMENT, unlessNegligible } from '../../shared/negligible.js';
 import { runKernel, VectorMemory } from '../../shared/vector/memory.js';
 import type { Optimizer, OptimizerState } from './optimizer.js';
-import { copyState, takenOver, withoutDenormal } from './state.js';
+import { copyState, takenOver } from './state.js';
 
 export interface SgdOptions {
   readonly momentum: number;
@@ -14,7 +15,7 @@ const f = Math.fround;
 
 /**
  * Stochastic gradient descent with (heavy-ball) momentum as Keras has it: velocity = momentum * velocity -
- * learningRate * gradient; parameter += velocity. A velocity below the smallest normal number counts as zero (`withoutDenormal`).
+ * learningRate * gradient; parameter += velocity. A negligible velocity counts as zero (shared/negligible.ts).
  */
 export class Sgd implements Optimizer {
   private readonly options: SgdOptions;
@@ -33,8 +34,9 @@ export class Sgd implements Optimizer {
     const reached = [parameters.subarray(0, gradient.length), gradient, velocity];
     const { done } = runKernel('sgd', reached, [momentum, rate]);
     for (let i = done; i < gradient.length; i++) {
-      const vi = withoutDenormal(
+      const vi = unlessNegligible(
         f(f(momentum * (velocity[i] as number)) - f(rate * (gradient[i] as number))),
+        LEAST_MOMENT,
       );
       velocity[i] = vi;
       parameters[i] = f((parameters[i] as number) + vi);

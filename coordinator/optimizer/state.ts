@@ -37,13 +37,3 @@ export function takenOver<State extends OptimizerState>(state: OptimizerState, l
 
 const differs = (how: string): AtelierError =>
   new AtelierError('data', `the saved state does not fit this run: ${how}`);
-
-/** The smallest float32 that is normal. */
-const SMALLEST_NORMAL = 2 ** -126;
-
-/**
- * Zero for a denormal number, else the number. A moment whose gradient has become zero (a weight of a pixel that is always black) shrinks
- * until it is denormal, and stays so, since rounding keeps the last few of those as they are: an Intel processor takes a hundred times as long for
- * each product with one. It moves a parameter by less than 1e-29 (epsilon 1e-7, learning rate 1), so none beyond 1e-21 sees the difference.
- */
-export const withoutDenormal = (value: number): number => (Math.abs(value) < SMALLEST_NORMAL ? 0 : value);

@@ -22,7 +22,7 @@ export type Expression =
   /** The same bits in every lane. */
   | { readonly kind: 'bits'; readonly bits: number };
 
-type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'addBits' | 'equalBits' | 'and' | 'andNot';
+type BinaryOp = 'add' | 'sub' | 'mul' | 'div' | 'addBits' | 'lesserBits' | 'and' | 'andNot';
 
 export type Statement =
   | { readonly kind: 'store'; readonly array: number; readonly value: Expression }
@@ -56,8 +56,8 @@ export const mul = binary('mul');
 export const div = binary('div');
 /** The sum of the bits as integers, modulo 2^32. */
 export const addBits = binary('addBits');
-/** All bits where the operands have the same, else none. */
-export const equalBits = binary('equalBits');
+/** All bits where the left is less than the right, both as signed integers, else none. */
+export const lesserBits = binary('lesserBits');
 export const and = binary('and');
 /** The bits of the left that the right has not. */
 export const andNot = binary('andNot');
@@ -78,7 +78,7 @@ const BINARY: Readonly<Record<BinaryOp, number>> = {
   mul: Simd.mul,
   div: Simd.div,
   addBits: Simd.addIntegers,
-  equalBits: Simd.equalIntegers,
+  lesserBits: Simd.lesserIntegers,
   and: Simd.and,
   andNot: Simd.andNot,
 };

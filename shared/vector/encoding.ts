@@ -36,7 +36,7 @@ export const Simd = {
   splat: 0x13,
   extractInteger: 0x1b,
   extractLane: 0x1f,
-  equalIntegers: 0x37,
+  lesserIntegers: 0x39,
   and: 0x4e,
   andNot: 0x4f,
   load16Lane: 0x55,

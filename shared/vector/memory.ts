@@ -7,7 +7,7 @@ import {
   bits,
   BLOCK_FLOATS,
   div,
-  equalBits,
+  lesserBits,
   load,
   loadUpper,
   mul,
@@ -22,6 +22,7 @@ import {
   type Expression,
   type Kernel,
 } from './assembler.js';
+import { LEAST_GRADIENT, LEAST_MOMENT } from '../negligible.js';
 import { Helper, LEAST_HELPED_FLOATS } from './helper.js';
 
 /** WebAssembly's pages; a multiple of the system's, whatever they are. */
@@ -40,9 +41,10 @@ const FINITENESS = set(0, add(temporary(0), sub(temporary(1), temporary(1))));
 const halved = (value: Expression): Expression =>
   and(addBits(addBits(value, and(shift(value, 16), bits(1))), bits(0x7fff)), bits(0xffff0000));
 
-/** `withoutDenormal`, of a value. */
-const withoutDenormal = (value: Expression): Expression =>
-  andNot(value, equalBits(and(value, bits(0x7f800000)), bits(0)));
+/** `unlessNegligible`, of a value: magnitudes are in the order of their bits. */
+const unlessNegligible = (value: Expression, least: number): Expression =>
+  andNot(value, lesserBits(and(value, bits(0x7fffffff)), bits(bitsOf(least))));
+const bitsOf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0] as number;
 
 /** The kernels; each says the plain loop that it is. */
 const KERNELS = {
@@ -81,19 +83,29 @@ const KERNELS = {
     temporaries: 2,
     body: [set(1, loadUpper(1)), store(0, temporary(1))],
   },
-  /** a0 = s0 * a0; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
+  /** a0 = s0 * a0, unless negligible as a gradient; returns the sum of x - x over its elements: 0 if all are finite, else NaN */
   scale: {
     arrays: 1,
     scalars: 1,
     temporaries: 2,
-    body: [set(1, mul(scalar(0), load(0))), store(0, temporary(1)), FINITENESS],
+    body: [
+      set(1, mul(scalar(0), load(0))),
+      set(1, unlessNegligible(temporary(1), LEAST_GRADIENT)),
+      store(0, temporary(1)),
+      FINITENESS,
+    ],
   },
-  /** a0 = s0 * a0 + s1 * a1; returns what `scale` does */
+  /** a0 = s0 * a0 + s1 * a1, unless negligible; returns what `scale` does */
   scaleAndAdd: {
     arrays: 2,
     scalars: 2,
     temporaries: 2,
-    body: [set(1, add(mul(scalar(0), load(0)), mul(scalar(1), load(1)))), store(0, temporary(1)), FINITENESS],
+    body: [
+      set(1, add(mul(scalar(0), load(0)), mul(scalar(1), load(1)))),
+      set(1, unlessNegligible(temporary(1), LEAST_GRADIENT)),
+      store(0, temporary(1)),
+      FINITENESS,
+    ],
   },
   /** `Adam.update`: parameters, gradient, m, v; beta1, 1 - beta1, beta2, 1 - beta2, rate, stabilizer */
   adam: {
@@ -104,8 +116,8 @@ const KERNELS = {
       set(1, load(1)),
       set(2, add(mul(scalar(0), load(2)), mul(scalar(1), temporary(1)))),
       set(3, add(mul(scalar(2), load(3)), mul(scalar(3), mul(temporary(1), temporary(1))))),
-      set(2, withoutDenormal(temporary(2))),
-      set(3, withoutDenormal(temporary(3))),
+      set(2, unlessNegligible(temporary(2), LEAST_MOMENT)),
+      set(3, unlessNegligible(temporary(3), LEAST_MOMENT)),
       store(2, temporary(2)),
       store(3, temporary(3)),
       store(0, sub(load(0), div(mul(scalar(4), temporary(2)), add(sqrt(temporary(3)), scalar(5))))),
@@ -118,7 +130,7 @@ const KERNELS = {
     temporaries: 2,
     body: [
       set(1, sub(mul(scalar(0), load(2)), mul(scalar(1), load(1)))),
-      set(1, withoutDenormal(temporary(1))),
+      set(1, unlessNegligible(temporary(1), LEAST_MOMENT)),
       store(2, temporary(1)),
       store(0, add(load(0), temporary(1))),
     ],
