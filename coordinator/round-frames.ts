@@ -18,11 +18,9 @@ export interface HeldFrame {
   release(): void;
 }
 
-/** One that can leave its parameters before the frame is asked for. */
 export interface RoundFrame extends HeldFrame {
-  /** Whether they are left in the exchange. */
+  /** Whether the parameters are left in the exchange. */
   readonly isLeft: boolean;
-  leave(): void;
 }
 
 /**
@@ -36,6 +34,8 @@ export class RoundFrames {
   /** By length. */
   private readonly free = new Map<number, Uint8Array[]>();
   private copy: Float32Array | undefined;
+  /** What became of the parameters of the last round that were left ahead. */
+  private ahead: { readonly round: number; readonly isLeft: boolean } | undefined;
 
   /**
    * @param size parameters and state
@@ -46,6 +46,11 @@ export class RoundFrames {
     this.size = size;
     this.wire = wire;
     this.leave = leave;
+  }
+
+  /** Leaves the parameters of a step's round before its frame is asked for. */
+  leaveAhead(round: number, weights: Float32Array): void {
+    this.ahead = { round, isLeft: this.leaveBy(this.wire, round, weights) };
   }
 
   /** @param weights must stay as they are until the round is closed: they are copied when a frame is asked for */
@@ -60,9 +65,8 @@ export class RoundFrames {
       copyBytes(payload, wire.packInPlace(this.changeable(weights, wire)));
       return encodeFrameAround({ left: false, ...message }, payload);
     };
-    let hasLeft: boolean | undefined;
-    const leave = (): boolean =>
-      (hasLeft ??= this.leave(message.round, wire.round(this.changeable(weights, wire))));
+    let hasLeft = this.ahead?.round === message.round ? this.ahead.isLeft : undefined;
+    const leave = (): boolean => (hasLeft ??= this.leaveBy(wire, message.round, weights));
     return {
       get full() {
         return (full ??= makeFull());
@@ -73,12 +77,15 @@ export class RoundFrames {
       get isLeft() {
         return hasLeft === true;
       },
-      leave,
       hold: () => holders++,
       release: () => {
         if (--holders === 0 && payload !== undefined) this.free.get(payload.byteLength)?.push(payload);
       },
     };
+  }
+
+  private leaveBy(wire: Wire, round: number, weights: Float32Array): boolean {
+    return this.leave(round, wire.round(this.changeable(weights, wire)));
   }
 
   /** The weights, or where the wire changes them a copy, until the next one is asked for. */

@@ -175,7 +175,7 @@ export class Run implements Tenant {
     };
     this.trials = plans.map((plan) => {
       const state = resumed?.states.get(plan.trial);
-      const trial = plan.make(state);
+      const trial = plan.make(state, (round) => this.leaveAhead(plan.trial, round));
       return {
         plan,
         trial,
@@ -563,12 +563,11 @@ export class Run implements Tenant {
   private carryOut(record: TrialRecord, effects: readonly TrialEffect[]): void {
     const { observer, directory } = this.options;
     const { trial } = record;
-    const ahead = this.leaveAhead(record, effects);
     for (const effect of effects) {
       if (this.isOver) return;
       switch (effect.type) {
         case 'compute':
-          this.openRound(record, effect.round, ahead);
+          this.openRound(record, effect.round);
           break;
         case 'stepped':
           this.onStepped(record, effect.progress);
@@ -589,21 +588,19 @@ export class Run implements Tenant {
   }
 
   /** First of all the parameters of the next step are left where the last ones were: slots that wait for them begin beside what follows. */
-  private leaveAhead(record: TrialRecord, effects: readonly TrialEffect[]): RoundFrame | undefined {
-    const next = effects.find((effect) => effect.type === 'compute')?.round;
-    if (next?.kind !== 'step' || record.open?.frame?.isLeft !== true) return undefined;
+  private leaveAhead(trial: number, round: number): void {
+    const record = this.trialOf(trial);
+    if (record.open?.frame?.isLeft !== true) return;
     const before = performance.now();
-    const frame = this.frameOf(record, next);
-    frame.leave();
-    this.roundSent(this.number, record.trial.index, performance.now() - before);
-    return frame;
+    record.frames.leaveAhead(round, record.trial.currentWeights);
+    this.roundSent(this.number, trial, performance.now() - before);
   }
 
-  private openRound(record: TrialRecord, round: Round, frame?: RoundFrame): void {
+  private openRound(record: TrialRecord, round: Round): void {
     const { cluster, clock, observer } = this.options;
     const now = clock.monotonic();
     this.closeRound(record);
-    record.open = { round, startedAt: now, timer: new StepTimer(), frame };
+    record.open = { round, startedAt: now, timer: new StepTimer(), frame: undefined };
     const { round: number, kind, units } = round;
     if (kind === 'step') this.meter.stepOpened(now);
     else observer.evaluating(round.trial, round.split);

@@ -30,7 +30,8 @@ export interface TrialPlan {
   /** Hash of everything that decides the weights: a checkpoint fits a trial with the same one alone. */
   readonly identity: string;
   /** The trial with fresh weights and a fresh optimizer, or as `state` says. */
-  make(state?: TrialState): Trial;
+  /** @param updated see `TrialOptions` */
+  make(state?: TrialState, updated?: (round: number) => void): Trial;
 }
 
 interface PlanOptions {
@@ -66,7 +67,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
       validation,
       shards,
       identity: identityOf(options, trial),
-      make: (state) => {
+      make: (state, updated) => {
         const places = PLACES_PER_SHARD * config.shards;
         const memory = new VectorMemory(STATE_ARRAYS + config.shards + places, model.layout.size, 'helped');
         const weights = memory.pages(model.layout.size) ?? memory.array(model.layout.size);
@@ -89,6 +90,7 @@ export function planTrials(options: PlanOptions): TrialPlan[] {
             weights,
             memory,
             places,
+            ...(updated === undefined ? {} : { updated }),
             now,
           },
           state,

@@ -127,6 +127,11 @@ export interface TrialOptions {
   readonly memory: VectorMemory;
   /** So many places where workers of this host leave gradients may be mapped into it; left out: none. */
   readonly places?: number;
+  /**
+   * Called as soon as the weights are those of the next step, with the number that its round will have, before any books are kept: nobody
+   * should wait for these.
+   */
+  readonly updated?: (round: number) => void;
   /** Milliseconds from anywhere; for durations alone. */
   readonly now: () => number;
 }
@@ -407,6 +412,8 @@ export class Trial {
       return this.fail(new AtelierError(error.code, where, { cause: error }));
     }
     const updateMs = this.options.now() - before;
+    const isLastOfEpoch = stepInEpoch + 1 === plan.stepsPerEpoch;
+    if (!isLastOfEpoch) this.options.updated?.(this.nextRound);
     this.result.stepped();
     this.ledger.endStep(digests);
     const sofar = this.epochTotals;
@@ -429,10 +436,7 @@ export class Trial {
       updateMs,
       updateBeganAt: before,
     };
-    const next =
-      stepInEpoch + 1 < plan.stepsPerEpoch
-        ? [this.beginStep(epoch, stepInEpoch + 1)]
-        : this.afterSteps(epoch);
+    const next = isLastOfEpoch ? this.afterSteps(epoch) : [this.beginStep(epoch, stepInEpoch + 1)];
     return [{ type: 'stepped', progress }, ...next];
   }
 

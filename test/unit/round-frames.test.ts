@@ -47,6 +47,27 @@ test('parameters that were left in the exchange are not sent, and left once for 
   expect(left).toEqual([[1, 1, 1, 1, 1, 1]]);
 });
 
+test('parameters that were left ahead are not left again, those of another round are', () => {
+  const left: number[] = [];
+  const frames = new RoundFrames(5, wireOf(), (number) => left.push(number) > 0);
+  frames.leaveAhead(1, weights(1));
+  const [first, second] = [1, 2].map((number) => frames.encode(round(number), weights(number)));
+  expect([first?.isLeft, second?.isLeft]).toEqual([true, false]);
+  expect([first, second].map((frame) => frame && contents(frame.light))).toEqual(
+    [1, 2].map((number) => ({ message: { ...round(number), left: true }, values: [] })),
+  );
+  expect(left).toEqual([1, 2]);
+  expect(second?.isLeft).toBe(true);
+});
+
+test('parameters that found no room when they were left ahead are sent', () => {
+  const frames = new RoundFrames(5, wireOf(), () => false);
+  frames.leaveAhead(1, weights(1));
+  const frame = frames.encode(round(1), weights(1));
+  expect(frame.isLeft).toBe(false);
+  expect(frame.light).toBe(frame.full);
+});
+
 test('parameters that find no room in the exchange are sent', () => {
   const frame = new RoundFrames(5, wireOf(), () => false).encode(round(1), weights(1));
   expect(contents(frame.light)).toEqual({ message: { ...round(1), left: false }, values: [1, 1, 1, 1, 1] });
