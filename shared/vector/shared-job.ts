@@ -5,8 +5,9 @@
 
 /** Of each array; a multiple of a kernel's block. */
 export const CHUNK_BYTES = 256 * 1024;
-/** A thread that has not done its chunk by then never will. */
-const LONGEST_WAIT_MS = 60_000;
+/** A thread that has not done its chunk after so many looks never will; a process that was stopped meanwhile counts one. */
+const MAX_LOOKS = 60;
+const LOOK_MS = 1_000;
 /** So often it is looked whether the other has done its chunk, before this thread sleeps: for some 20 microseconds. */
 const SPINS = 2_000;
 
@@ -146,11 +147,12 @@ export class SharedJob {
 
   private awaitHelper(chunks: number): void {
     const { words } = this;
+    let looks = 0;
     for (let spins = 0; ; spins++) {
       const done = Atomics.load(words, Word.done);
       if (done === chunks) return;
       if (spins < SPINS) continue;
-      if (Atomics.wait(words, Word.done, done, LONGEST_WAIT_MS) === 'timed-out')
+      if (Atomics.wait(words, Word.done, done, LOOK_MS) === 'timed-out' && ++looks === MAX_LOOKS)
         throw new Error('the thread that helps with large arrays does not answer');
     }
   }

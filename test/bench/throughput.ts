@@ -4,7 +4,7 @@
  * step, that go nowhere. With ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's
  * MultiWorkerMirroredStrategy take part. All of a cell are started and warm before the first is timed, and wait while another one's
  * turn is. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a training that does not learn as
- * the others do ends the benchmark. Takes half an hour.
+ * the others do ends the benchmark. Takes three quarters of an hour.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,16 +26,18 @@ const TRIAL_STEPS = 20;
 /** Steps before the peers are timed. */
 const PEERS_WARM = 50;
 /**
- * Model, batch, steps before: V8 compiles what is run twice a step for good only after a thousand of them, and what runs seldom,
- * between long steps, needs as many.
+ * Steps before Atelier is timed: V8 compiles what is run twice a step for good only after thousands of them. Its own threads take 1 of 116 ms of
+ * both cores a step of `cnn` after 900 steps, 0.2 after 3,000.
  */
+const WARM = 3_000;
+/** Model, batch. */
 const CELLS = [
-  ['lenet', 64, 1_200],
-  ['lenet', 256, 1_200],
-  ['cnn', 64, 1_000],
-  ['cnn', 256, 1_060],
-  ['dense', 64, 1_200],
-  ['dense', 256, 1_200],
+  ['lenet', 64],
+  ['lenet', 256],
+  ['cnn', 64],
+  ['cnn', 256],
+  ['dense', 64],
+  ['dense', 256],
 ] as const;
 /** What some of them alone give is only shown. */
 const only = process.env['ATELIER_BENCH_CELLS']?.split(',');
@@ -97,12 +99,12 @@ class Way {
   }
 }
 
-type Start = (name: string, model: string, batch: number, warm: number) => Way;
+type Start = (name: string, model: string, batch: number) => Way;
 
 const atelier =
   (workers: number, slots: number, memory: 'memory' | 'sockets' = 'memory'): Start =>
-  (name, model, batch, warm) => {
-    const args = [model, ...[batch, workers, slots, warm].map(String), memory];
+  (name, model, batch) => {
+    const args = [model, ...[batch, workers, slots, WARM].map(String), memory];
     const script = file('throughput-contestant.js');
     return new Way(name, [new Contestant(name, process.execPath, [script, ...args], {})]);
   };
@@ -150,10 +152,10 @@ if (!isWhole)
   process.stderr.write('without ATELIER_PEERS, or with some cells alone, the page is only shown\n');
 
 /** Images/s of each in every round: of its turns together. */
-async function cell(model: string, batch: number, warm: number): Promise<number[][]> {
+async function cell(model: string, batch: number): Promise<number[][]> {
   const all: Way[] = [];
   for (const [name, start] of Object.entries(WAYS)) {
-    const way = start(name, model, batch, warm);
+    const way = start(name, model, batch);
     await way.ready(batch);
     all.push(way);
   }
@@ -197,9 +199,9 @@ await pool.close();
 const head = circumstances(tensorflow);
 const lines: string[] = [];
 const cells: ThroughputCell[] = [];
-for (const [model, batch, warm] of CELLS) {
+for (const [model, batch] of CELLS) {
   if (only !== undefined && !only.includes(`${model} ${batch}`)) continue;
-  const rates = await cell(model, batch, warm);
+  const rates = await cell(model, batch);
   const medians = rates.map(median);
   const ours = better(rates.slice(0, 2));
   const shown = medians.map((rate) => Math.round(rate).toLocaleString('en-US'));
@@ -215,7 +217,7 @@ for (const [model, batch, warm] of CELLS) {
 const page = `# Whole training, images/s
 
 ${head}
-- Steady state: optimizer, sockets and all; Atelier after ${CELLS.map(([model, batch, warm]) => `${warm} steps (${model} ${batch})`).join(', ')}, when V8
+- Steady state: optimizer, sockets and all; Atelier after ${WARM} steps, when V8
   has compiled what a step runs, the peers after ${PEERS_WARM}. ${ROUNDS} rounds of ${TURNS} turns of ${TURN_SECONDS} s each, alternating; medians of the rounds. Nothing else ran: who is not
   timed is held up.
 - Global batch; two threads for computing in each: the peers have two workers of one thread. Adam.
