@@ -110,7 +110,7 @@ const INSERTIONS: readonly Insertion[] = [
   },
 ];
 
-/** Names what the patch adds, for the cache: another patch is another addon. */
+/** Names what the patch and memory-addon.cc add, for the cache: change it with either of them. */
 export const PATCH = 'memory1';
 
 /**

@@ -139,7 +139,9 @@ const KERNELS = {
 
 export type KernelName = keyof typeof KERNELS;
 
+/** What `VectorMemory.pages` has given. */
 const paged = new WeakSet<Float32Array>();
+
 interface Kernels {
   readonly functions: Readonly<Record<KernelName, KernelFunction>>;
   readonly helped: { readonly helper: Helper; readonly memory: number } | null;

@@ -4,7 +4,7 @@
  * step, that go nowhere. With ATELIER_PEERS=/path/to/python (with tensorflow and torch) PyTorch DDP and TensorFlow's
  * MultiWorkerMirroredStrategy take part. All of a cell are started and warm before the first is timed, and wait while another one's
  * turn is. ATELIER_BENCH_CELLS="dense 256,lenet 64" takes some of them alone. Medians; a training that does not learn as
- * the others do ends the benchmark. Takes three quarters of an hour.
+ * the others do ends the benchmark. Takes half an hour and more.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

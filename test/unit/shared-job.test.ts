@@ -1,6 +1,15 @@
 import { Worker } from 'node:worker_threads';
 import { afterEach, expect, test } from 'vitest';
+import { nativeMemory } from '../../shared/native-memory.js';
+import { Helper } from '../../shared/vector/helper.js';
+import { instantiate } from '../../shared/vector/memory.js';
 import { CHUNK_BYTES, SharedJob, type Job } from '../../shared/vector/shared-job.js';
+
+/** Looks again and again: neither thread can be told, as this one is in the middle of a job. */
+function awaitChange(hasChanged: () => boolean): void {
+  const end = performance.now() + 30_000;
+  while (!hasChanged()) if (performance.now() > end) throw new Error('the other thread does nothing');
+}
 
 const job = (chunks: number): Job => ({
   ...{ memory: 0, kernel: 3, offsets: [1_000_000, 2_000_000] },
@@ -55,7 +64,7 @@ test('each chunk of many jobs is done once, by either thread, and what both were
       const chunk = (offset - 1_000_000) / CHUNK_BYTES;
       own[chunk] = (own[chunk] ?? 0) + bytes;
       // Not before the other thread has taken part.
-      if (turn === 0) while (counts.subarray(1).every((bytes) => bytes === 0));
+      if (turn === 0) awaitChange(() => counts.subarray(1).some((bytes) => bytes > 0));
       return 1;
     });
     expect(returned).toBe(chunks);
@@ -72,5 +81,30 @@ test('a job of another memory than the helper knows is left to who shares it', (
   for (let turn = 0; turn < 100; turn++) {
     expect(shared.share({ ...job(5), kernel: 4 }, () => 1)).toBe(5);
   }
-  expect([...counts.subarray(1)]).toEqual([0, 0, 0, 0, 0]);
+});
+
+test.skipIf(nativeMemory === null)('the helper of this process runs the kernels, in a memory that it was told of', () => {
+  const helper = Helper.get();
+  if (helper === null) throw new Error('there are two cores');
+  const [arrays, bytes] = [2, 2 * CHUNK_BYTES];
+  const pages = (arrays * bytes) / 65_536;
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  const [left, right] = [0, bytes].map((offset) => new Float32Array(memory.buffer, offset, bytes / 4)) as [
+    Float32Array,
+    Float32Array,
+  ];
+  left.fill(1);
+  right.fill(2);
+  const kernel = Object.keys(instantiate(memory)).indexOf('add');
+  const job = { memory: helper.adopt(memory), kernel, offsets: [0, bytes], bytes, scalars: [] };
+  const own: number[] = [];
+  helper.run(job, ([offset = -1]) => {
+    own.push(offset);
+    // The chunk that is left is the helper's.
+    if (own.length === 1) awaitChange(() => left[0] === 3);
+    return 0;
+  });
+  expect(own).toEqual([CHUNK_BYTES]);
+  expect(left.subarray(0, CHUNK_BYTES / 4).every((value) => value === 3)).toBe(true);
+  expect(left.subarray(CHUNK_BYTES / 4).every((value) => value === 1)).toBe(true);
 });
