@@ -153,7 +153,9 @@ export class SharedJob {
       if (done === chunks) return;
       if (spins < SPINS) continue;
       if (Atomics.wait(words, Word.done, done, LOOK_MS) === 'timed-out' && ++looks === MAX_LOOKS)
-        throw new Error('the thread that helps with large arrays does not answer: resume the run from its last checkpoint');
+        throw new Error(
+          'the thread that helps with large arrays does not answer: resume the run from its last checkpoint',
+        );
     }
   }
 }

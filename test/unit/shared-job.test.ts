@@ -83,28 +83,31 @@ test('a job of another memory than the helper knows is left to who shares it', (
   }
 });
 
-test.skipIf(nativeMemory === null)('the helper of this process runs the kernels, in a memory that it was told of', () => {
-  const helper = Helper.get();
-  if (helper === null) throw new Error('there are two cores');
-  const [arrays, bytes] = [2, 2 * CHUNK_BYTES];
-  const pages = (arrays * bytes) / 65_536;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const [left, right] = [0, bytes].map((offset) => new Float32Array(memory.buffer, offset, bytes / 4)) as [
-    Float32Array,
-    Float32Array,
-  ];
-  left.fill(1);
-  right.fill(2);
-  const kernel = Object.keys(instantiate(memory)).indexOf('add');
-  const job = { memory: helper.adopt(memory), kernel, offsets: [0, bytes], bytes, scalars: [] };
-  const own: number[] = [];
-  helper.run(job, ([offset = -1]) => {
-    own.push(offset);
-    // The chunk that is left is the helper's.
-    if (own.length === 1) awaitChange(() => left[0] === 3);
-    return 0;
-  });
-  expect(own).toEqual([CHUNK_BYTES]);
-  expect(left.subarray(0, CHUNK_BYTES / 4).every((value) => value === 3)).toBe(true);
-  expect(left.subarray(CHUNK_BYTES / 4).every((value) => value === 1)).toBe(true);
-});
+test.skipIf(nativeMemory === null)(
+  'the helper of this process runs the kernels, in a memory that it was told of',
+  () => {
+    const helper = Helper.get();
+    if (helper === null) throw new Error('there are two cores');
+    const [arrays, bytes] = [2, 2 * CHUNK_BYTES];
+    const pages = (arrays * bytes) / 65_536;
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const [left, right] = [0, bytes].map((offset) => new Float32Array(memory.buffer, offset, bytes / 4)) as [
+      Float32Array,
+      Float32Array,
+    ];
+    left.fill(1);
+    right.fill(2);
+    const kernel = Object.keys(instantiate(memory)).indexOf('add');
+    const job = { memory: helper.adopt(memory), kernel, offsets: [0, bytes], bytes, scalars: [] };
+    const own: number[] = [];
+    helper.run(job, ([offset = -1]) => {
+      own.push(offset);
+      // The chunk that is left is the helper's.
+      if (own.length === 1) awaitChange(() => left[0] === 3);
+      return 0;
+    });
+    expect(own).toEqual([CHUNK_BYTES]);
+    expect(left.subarray(0, CHUNK_BYTES / 4).every((value) => value === 3)).toBe(true);
+    expect(left.subarray(CHUNK_BYTES / 4).every((value) => value === 1)).toBe(true);
+  },
+);
