@@ -65,17 +65,18 @@ describe('the rank', () => {
 
 describe('what ssh runs', () => {
   const script = remoteScript(
-    `sh -c 'echo "got $ATELIER_TOKEN"; trap "echo told to leave; exit 0" TERM; sleep 60 & wait'`,
+    `sh -c 'trap "echo told to leave; exit 0" TERM; echo "got $ATELIER_TOKEN"; sleep 60 & wait'`,
   );
 
   test('gives the worker the token and tells it to leave when the line is cut', async () => {
     const shell = spawn('sh', ['-c', script], { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
     const output = shell.stdout.setEncoding('utf8');
+    const exited = once(shell, 'exit');
     shell.stdin.write('s3cret\n');
     expect(await once(output, 'data')).toEqual(['got s3cret\n']);
     shell.stdin.end();
     expect(await once(output, 'data')).toEqual(['told to leave\n']);
-    await once(shell, 'exit');
+    await exited;
     if (shell.pid !== undefined) process.kill(-shell.pid, 'SIGKILL');
   });
 });
