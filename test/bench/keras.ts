@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- keras`: the wall time of `npm start` with its defaults (cnn, 5 epochs, batch 256, two workers) against the same training
  * by Keras' `fit` in one Python process with two threads, alternating, start-up included. ATELIER_PEERS=/path/to/python names a Python
- * with tensorflow; ATELIER_BENCH_ROUNDS says how many pairs. A training that does not learn as the other does ends the benchmark.
+ * with tensorflow; ATELIER_BENCH_ROUNDS says how many pairs (3). A training that does not learn as the other does ends the benchmark.
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { PROJECT_ROOT } from '../../shared/version.js';
 import { circumstances, publish } from './results.js';
 import { median } from './train-here.js';
 
-const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 1);
+const ROUNDS = Number(process.env['ATELIER_BENCH_ROUNDS'] ?? 3);
 const [MODEL, EPOCHS, BATCH] = ['cnn', 5, 256] as const;
 /** Of the study's three networks (FACTS: 0.8906 to 0.8968 after five epochs of Keras): both must reach it, and be as near to each other. */
 const LEAST_ACCURACY = 0.86;
